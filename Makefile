@@ -1,0 +1,96 @@
+# `make` lists the targets. Everything runs from .venv, whose packages are pinned by hash in requirements/.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+unexport PYTHONPATH
+
+.PHONY: help
+help: ## this list
+	@printf 'hearth.fleet: make TARGET\n'
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Try it
+.PHONY: demo lab lab-down artifacts
+demo: lab artifacts ## a fleet of containers on this machine, converged, with its status
+	ansible-playbook site.yml
+	ansible-playbook playbooks/status.yml
+	@printf '%s\n' '' 'The fleet runs. What to try next:' \
+	  '  make demo                                            again: nothing changes' \
+	  '  .venv/bin/ansible-playbook playbooks/verify.yml      what has drifted since: nothing' \
+	  '  .venv/bin/ansible-playbook site.yml --check --diff   the plan, after an edit below inventories/lab' \
+	  '  .venv/bin/ansible-playbook rolling-upgrade.yml       after raising a version in inventories/lab' \
+	  '  make lab-down                                        remove the containers'
+
+lab: venv ## start the lab: systemd hosts in containers
+	tests/lab/lab up
+
+lab-down: ## stop and remove the lab
+	tests/lab/lab down
+
+artifacts: venv ## fetch the daemons that the lab deploys, each checked against its digest
+	python tools/fetch_artifacts.py
+
+##@ Develop
+.PHONY: venv docs docs-check format lock
+venv: ## .venv with the development tools (PYTHON=python3.11 chooses another interpreter)
+	@tools/venv
+
+docs: venv ## regenerate the roles' READMEs and docs/reference
+	python tools/docs.py
+
+docs-check: venv ## fail when generated documentation is stale
+	python tools/docs.py --check
+
+format: venv ## format the Python code
+	ruff check --fix-only --quiet .
+	ruff format --quiet .
+
+lock: ## pin the newest versions of all requirements again
+	tools/lock
+
+##@ Test
+.PHONY: test test-fast lint lint-python lint-yaml sanity unit molecule bench
+test: lint unit sanity molecule ## everything
+
+test-fast: lint unit ## everything that needs no lab, in under two minutes
+
+lint: lint-python lint-yaml docs-check ## yamllint, ansible-lint (production), ruff, mypy (strict), generated documentation
+
+lint-python: venv
+	ruff check --output-format concise .
+	ruff format --check --output-format concise .
+	mypy -p ansible_collections.hearth.fleet.plugins.module_utils
+	mypy tools
+
+lint-yaml: venv
+	yamllint --strict .
+	ansible-lint --profile production --strict --offline
+
+sanity: venv ## ansible-test sanity, on a copy below .cache
+	tools/sanity
+
+unit: venv ## the unit tests
+	pytest tests/unit
+
+molecule: venv artifacts ## all scenarios, on the lab
+	molecule test --all
+
+bench: venv artifacts ## measure against the figures in docs/performance.md
+	tools/venv bench
+	tests/bench/run
+
+##@ Release
+.PHONY: dist clean
+dist: venv ## the collection's tarball, in dist/
+	ansible-galaxy collection build --force --output-path dist
+
+clean: ## remove what these targets made, except the lab
+	rm -rf .venv .venv-bench .ansible dist
+	find .cache -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,79 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure parts of the development tools."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from typing import Any
+
+import pytest
+
+import docs
+import fetch_artifacts
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 200_000])
+def test_gzip_stored_is_what_gzip_reads(size: int) -> None:
+    content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    assert gzip.decompress(fetch_artifacts.gzip_stored(content)) == content
+
+
+def test_archives_look_like_upstreams() -> None:
+    archive = fetch_artifacts.pack("nats-server-v1-linux-amd64", fetch_artifacts.Release(binary=b"program", licence=b"terms"))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        found = {member.name: (member.mode, member.mtime, member.uid) for member in tar}
+    assert found == {"nats-server-v1-linux-amd64/LICENSE": (0o644, 0, 0), "nats-server-v1-linux-amd64/nats-server": (0o755, 0, 0)}
+
+
+def test_archives_are_the_same_bytes_everywhere() -> None:
+    archive = fetch_artifacts.pack("d", fetch_artifacts.Release(binary=b"program", licence=b"terms"))
+    assert fetch_artifacts.sha256(archive) == "15280088a47fc8e494c91da8c2c39f897bc25a797be5a32faba18e6510d3cb45"
+
+
+def test_f29_another_binary_than_the_pinned_one_is_refused() -> None:
+    with pytest.raises(fetch_artifacts.ArtifactError, match=r"nats-server 1: its SHA-256 is 5891b5b5.*, but artifacts.json pins 0000"):
+        fetch_artifacts.expect("nats-server 1", b"hello\n", "0000")
+
+
+@pytest.mark.parametrize(
+    ("ansible", "markdown"),
+    [
+        pytest.param("O(keep) is V(30d)", "`keep` is `30d`", id="option-and-value"),
+        pytest.param("see M(hearth.fleet.paths) and P(hearth.fleet.x#filter)", "see `hearth.fleet.paths` and `hearth.fleet.x`", id="plugins"),
+        pytest.param("B(never), I(ever)", "**never**, *ever*", id="emphasis"),
+        pytest.param(
+            "L(the docs,https://example.org/a) or U(https://example.org/b)",
+            "[the docs](https://example.org/a) or <https://example.org/b>",
+            id="links",
+        ),
+        pytest.param("TO(day) stays", "TO(day) stays", id="not-markup"),
+    ],
+)
+def test_markup_becomes_markdown(ansible: str, markdown: str) -> None:
+    assert docs.markdown(ansible) == markdown
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        pytest.param({"a": {"required": True}}, [["`a`", "str", "**required**", ""]], id="required"),
+        pytest.param({"a": {"type": "bool", "default": False}}, [["`a`", "bool", "`false`", ""]], id="false-is-a-default"),
+        pytest.param({"a": {"default": ""}}, [["`a`", "str", '`""`', ""]], id="empty-text"),
+        pytest.param({"a": {"choices": ["x", 1]}}, [["`a`", "str", "", "One of `x`, `1`."]], id="choices"),
+        pytest.param(
+            {"a": {"type": "list", "elements": "dict", "options": {"b": {"type": "dict", "options": {"c": {"type": "int"}}}}}},
+            [["`a`", "list of dict", "", ""], ["`a[].b`", "dict", "", ""], ["`a[].b.c`", "int", "", ""]],
+            id="nested",
+        ),
+    ],
+)
+def test_options_become_rows(options: dict[str, Any], rows: list[list[str]]) -> None:
+    assert list(docs.option_rows(options)) == rows
+
+
+def test_a_cell_stays_a_cell() -> None:
+    assert docs.table(["x"], [["a|b\nc"]])[-1] == "| a\\|b c |"
