@@ -3,6 +3,7 @@
 roles/<role>/README.md       from the role's meta/argument_specs.yml, meta/main.yml and meta/example.yml
 docs/reference/roles.md      the same for all roles, on one page
 docs/reference/modules.md    from the plugins' documentation
+docs/reference/service.md    from the schema of service descriptions
 
 usage: tools/docs.py            write what has changed
        tools/docs.py --check    write nothing; show the difference and fail when something would change
@@ -244,9 +245,19 @@ def plugin_pages() -> Documents:
     return {ROOT / "docs" / "reference" / "modules.md": page}
 
 
+# --- Service descriptions ---------------------------------------------------------------------------------------------
+
+
+def service_page() -> Documents:
+    """Return the page of all keys that a service description may have."""
+    import service_reference  # type: ignore[import-not-found]  # a script beside this one, not a package
+
+    return {ROOT / service_reference.PATH: service_reference.page(GENERATED.format(source=service_reference.SOURCE))}
+
+
 # --- Everything -------------------------------------------------------------------------------------------------------
 
-GENERATORS: list[Callable[[], Documents]] = [role_pages, plugin_pages]
+GENERATORS: list[Callable[[], Documents]] = [role_pages, plugin_pages, service_page]
 
 
 def present(path: Path) -> str:

@@ -1,0 +1,42 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Send the desired state, without contents and secrets, to the host's one look at itself; see the module's documentation."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.hearth.fleet.plugins.module_utils.slices import without_content
+
+
+class ActionModule(ActionBase):
+    """Adds what only the controller knows: the time, and what DNS says."""
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        """Return the module's plan."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        specs = self._task.args["specs"]
+        wanted = without_content(specs)
+        arguments = {
+            "wanted": wanted,
+            "controller_time": time.time(),
+            "resolved": {name: _resolve(name) for name in wanted["preflight"]["dns"]},
+            "probe": self._task.args.get("probe", False),
+            "every": self._task.args.get("every", False),
+        }
+        result.update(self._execute_module(module_name="hearth.fleet.observe", module_args=arguments, task_vars=task_vars))
+        result.pop("invocation", None)  # as long as the whole desired state, and nobody's business
+        return result
+
+
+def _resolve(name: str) -> list[str]:
+    """Return the addresses behind a name, as the controller's resolver sees them; none when there are none."""
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
+    except OSError:
+        return []

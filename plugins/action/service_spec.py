@@ -1,0 +1,244 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Join the inventory into the desired state of every host, on the controller; see the module's documentation."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.utils.yaml import from_yaml
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, slices
+from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, join_path, suggest
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+ROLES_WITH_INPUTS = ("account", "release", "config", "unit", "firewall", "preflight")
+FLEET_VARIABLES = ("fleet_services", "fleet_placement", "fleet_overrides", "fleet_tiers")
+HOST_VARIABLES = ("fleet_addresses",)
+
+
+class Unusable(Exception):
+    """A variable cannot be read: what it is called, and why."""
+
+
+@cache
+def role_options(role: str) -> dict[str, Any]:
+    """Return the inputs of a role, as its argument_specs describe them: the one reference for types and defaults."""
+    spec = from_yaml((ROLES / role / "meta" / "argument_specs.yml").read_text())
+    options: dict[str, Any] = spec["argument_specs"]["main"]["options"]
+    return options
+
+
+class Variables:
+    """One host's variables, read one at a time, as plain data; what cannot be templated becomes a mistake with its path."""
+
+    def __init__(self, action: ActionModule, host: str, values: Mapping[str, Any], mistakes: list[Mistake]) -> None:
+        self.host = host
+        self.values = values
+        self._action = action
+        self._mistakes = mistakes
+        self._templar = action._templar.copy_with_new_env(available_variables=values)
+
+    def names(self) -> list[str]:
+        """Return the names of all variables that the host sees."""
+        return list(self.values)
+
+    def get(self, name: str) -> Any:
+        """Return a variable, templated; None when it is not set or cannot be read (then a mistake says so)."""
+        return self.templated(self.values.get(name), name)
+
+    def templated(self, value: Any, path: str) -> Any:
+        """Return ``value`` with its templates filled in for this host; None, and a mistake, when that fails."""
+        try:
+            return plain(self._templar.template(value))
+        except (AnsibleError, Unusable) as error:
+            before = len(self._mistakes)
+            self._blame(value, path)
+            if len(self._mistakes) == before:
+                self._mistakes.append(Mistake(path, f"cannot be read for host {self.host}: {_first_line(error)}"))
+            return None
+
+    def catalogue(self) -> dict[str, Any]:
+        """Return the raw catalogue by service; entries are templated one by one, so that a host pays only for its own."""
+        raw = self.values.get("fleet_services")
+        found = raw if isinstance(raw, Mapping) else self.get("fleet_services")
+        if found is not None and not isinstance(found, Mapping):
+            self._mistakes.append(Mistake("fleet_services", f"{describe(found)} is not a mapping", "write a mapping of service name to description"))
+            return {}
+        return dict(found or {})
+
+    def template_file(self, path: str) -> str:
+        """Return a template file of the user's, rendered with this host's variables."""
+        text = self._action.read_text(path, "templates")
+        try:
+            return str(self._templar.template(_trusted(text)))
+        except AnsibleError as error:
+            raise FleetError(f"template {path} cannot be rendered for host {self.host}: {_first_line(error)}") from error
+
+    def _blame(self, value: Any, path: str) -> None:
+        """Find the leaves that cannot be templated, and say so at their own paths."""
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                self._blame(item, join_path(path, key))
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self._blame(item, join_path(path, index))
+        else:
+            try:
+                plain(self._templar.template(value))
+            except (AnsibleError, Unusable) as error:
+                said = _first_line(error)
+                remedy = "give --vault-id or --ask-vault-pass, or encrypt it again" if "vault" in said.lower() or "decrypt" in said.lower() else ""
+                self._mistakes.append(Mistake(path, f"cannot be read for host {self.host}: {said}", remedy))
+
+
+class ActionModule(ActionBase):
+    """Runs once for the whole play: the join needs every host's variables, and says every mistake at once."""
+
+    BYPASS_HOST_LOOP = True
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        """Return the desired state of every host of the inventory, or fail with all mistakes."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        mistakes: list[Mistake] = []
+        hosts = self._read_hosts(task_vars, mistakes)
+        groups = {name: [member for member in members if member in hosts] for name, members in task_vars["groups"].items()}
+        fleet = service_spec.Fleet({name: self._host(variables, task_vars, mistakes) for name, variables in hosts.items()}, groups)
+        catalogues = {name: variables.catalogue() for name, variables in hosts.items()}
+        self._fill_catalogues(fleet, hosts, catalogues)
+        joined = service_spec.join(fleet, catalogues, mistakes)
+        specs = {}
+        for name, variables in hosts.items():
+            sources = slices.Sources(
+                template=variables.template_file, read=lambda path: self.read_text(path, "files"), find=lambda path: self.find(path, "files")
+            )
+            inputs = self._role_inputs(variables, mistakes)
+            if inputs is not None:
+                specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
+        if mistakes:
+            result.update(failed=True, msg=str(InventoryError(mistakes)))
+        else:
+            # The specs carry secrets; an error never does, so only they are hidden.
+            result.update(specs=specs, changed=False, _ansible_no_log=True)
+        return result
+
+    def _read_hosts(self, task_vars: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, Variables]:
+        """Return every inventory host's variables, as they hold in this task."""
+        hostvars = task_vars["hostvars"]
+        return {name: Variables(self, name, self._values(hostvars, name), mistakes) for name in sorted(task_vars["groups"]["all"])}
+
+    def _values(self, hostvars: Any, name: str) -> Mapping[str, Any]:
+        manager, inventory = getattr(hostvars, "_variable_manager", None), getattr(hostvars, "_inventory", None)
+        if manager is None or inventory is None:
+            return dict(hostvars[name])
+        # What the play or a role gives beside the inventory counts as well, which hostvars alone do not show.
+        values = dict(manager.get_vars(host=inventory.get_host(name), play=self._task.play, task=self._task, include_hostvars=False))
+        return {**values, "hostvars": hostvars}
+
+    def _host(self, variables: Variables, task_vars: Mapping[str, Any], mistakes: list[Mistake]) -> service_spec.Host:
+        depths = {group.name: (group.depth, group.priority, group.name) for group in self._groups(task_vars, variables.host)}
+        fleet = {name: variables.get(name) or {} for name in FLEET_VARIABLES[1:]}
+        known = (*FLEET_VARIABLES, *HOST_VARIABLES, "fleet_service_specs", "fleet_plan", "fleet_observe")
+        for name in variables.names():
+            if name.startswith("fleet_") and name not in known:
+                mistakes.append(Mistake(name, "unknown variable", suggest(name, known)))
+        return service_spec.Host(
+            name=variables.host,
+            groups=sorted(depths, key=lambda name: depths[name]),
+            addresses=self._addresses(variables, mistakes),
+            placement=fleet["fleet_placement"],
+            overrides=fleet["fleet_overrides"],
+            tiers=fleet["fleet_tiers"],
+        )
+
+    @staticmethod
+    def _groups(task_vars: Mapping[str, Any], host: str) -> list[Any]:
+        groups: list[Any] = task_vars["hostvars"]._inventory.get_host(host).get_groups()
+        return groups
+
+    @staticmethod
+    def _addresses(variables: Variables, mistakes: list[Mistake]) -> list[str]:
+        """Return the addresses of a host: what the inventory says, else where Ansible finds it."""
+        given = variables.get("fleet_addresses")
+        if given is None:
+            name = variables.get("ansible_host") or variables.host
+            try:
+                return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}, key=service_spec.address_order)
+            except OSError:
+                return []  # a mistake only where somebody needs them
+        found: list[Mistake] = []
+        addresses = service_spec.read_addresses(given, f"fleet_addresses of host {variables.host}", found)
+        mistakes.extend(found)
+        return addresses
+
+    @staticmethod
+    def _fill_catalogues(fleet: service_spec.Fleet, hosts: Mapping[str, Variables], catalogues: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, host in fleet.hosts.items():
+            wanted = [service for service in service_spec.services_of(host, []) if service in catalogues[name]]
+            host.catalogue = {service: hosts[name].templated(catalogues[name][service], join_path("fleet_services", service)) for service in wanted}
+
+    @staticmethod
+    def _role_inputs(variables: Variables, mistakes: list[Mistake]) -> Any:
+        """Return the inputs of every role, validated and with their defaults; None when one is wrong."""
+        inputs = {}
+        for role in ROLES_WITH_INPUTS:
+            options = role_options(role)
+            given = {name: variables.get(name) for name in options if name in variables.values}
+            checked = ArgumentSpecValidator(options).validate(given)
+            for message in checked.error_messages:
+                mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
+            for name in variables.names():
+                if name.startswith(f"{role}_") and name not in options:
+                    mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options)))
+            if not checked.error_messages:
+                inputs[role] = plain(checked.validated_parameters)
+        return inputs if len(inputs) == len(ROLES_WITH_INPUTS) else None
+
+    def find(self, path: str, folder: str) -> str:
+        """Return the absolute path of a file of the user's: absolute, or below the playbook's or an inventory's directory."""
+        if os.path.isabs(path):
+            candidates = [path]
+        else:
+            bases = [self._loader.get_basedir(), *self._inventory_directories(), os.getcwd()]
+            candidates = [os.path.join(base, below, path) for base in bases for below in ("", folder)]
+        for candidate in candidates:
+            if os.path.isfile(candidate):
+                return os.path.abspath(candidate)
+        raise FleetError(f"no file {path} on the controller; looked for {', '.join(dict.fromkeys(map(os.path.abspath, candidates)))}")
+
+    def read_text(self, path: str, folder: str) -> str:
+        """Return the text of a file of the user's, decrypted where it is a vault."""
+        found = self.find(path, folder)
+        try:
+            return Path(self._loader.get_real_file(found)).read_text()
+        except (AnsibleError, OSError, UnicodeDecodeError) as error:
+            raise FleetError(f"{path} cannot be read: {_first_line(error)}") from error
+
+    def _inventory_directories(self) -> list[str]:
+        sources = self._task.get_variable_manager()._inventory._sources if self._task.get_variable_manager() else []
+        return [source if os.path.isdir(source) else os.path.dirname(source) for source in map(str, sources) if os.path.exists(source)]
+
+
+def _trusted(text: str) -> str:
+    """Mark a text as a template, which ansible-core asks for since 2.19."""
+    try:
+        from ansible.template import trust_as_template
+    except ImportError:
+        return text
+    return trust_as_template(text)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,40 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The errors of the collection. Pure code raises them; only modules and actions turn them into a failed task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class FleetError(Exception):
+    """Something that the user must know; the message says what, where, and what to do."""
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """One mistake in the inventory.
+
+    ``path`` is the inventory path of the key (``fleet_services.icnd.ports[0].proto``), ``problem`` what is wrong with it,
+    ``remedy`` what to write instead (may be empty).
+    """
+
+    path: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        said = f"{self.path}: {self.problem}"
+        return f"{said}\n  → {self.remedy}" if self.remedy else said
+
+
+class InventoryError(FleetError):
+    """All mistakes that one look at the inventory found, each once, in the order of their paths."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = sorted(set(mistakes))
+        count = len(self.mistakes)
+        heading = f"{count} mistake{'s' if count != 1 else ''} in the inventory; no host was touched:"
+        super().__init__("\n".join([heading, *(str(mistake) for mistake in self.mistakes)]))

@@ -1,0 +1,129 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Observe a host once, and plan: what differs from its desired state, per role, each with its reason.
+
+``look`` reads everything that any role cares about; ``plan`` is pure. Both work on the slices of ``slices.without_content``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.hearth.fleet.plugins.module_utils import accounts, paths, preflight, releases, ufw_rules, units
+from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+
+AREAS = ("account", "release", "config", "unit", "firewall")
+"""The roles that bring a host to its desired state, in the order in which they act."""
+
+
+def look(wanted: Mapping[str, Any], *, controller_time: float, resolved: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return what the host is like, as far as any role cares. Changes nothing.
+
+    ``controller_time`` (seconds since 1970) and ``resolved`` (name: addresses) are what only the controller knows.
+    """
+    seen_units = units.look(wanted["unit"]["units"])
+    account = wanted["account"]
+    return {
+        "account": accounts.look(account),
+        "paths": paths.look([*account["paths"], *wanted["config"]["paths"], *wanted["unit"]["paths"]]),
+        "bootstrap": {one["creates"]: os.path.lexists(one["creates"]) for one in wanted["config"]["bootstrap"]},
+        "release": releases.look(wanted["release"], units.running(seen_units)),
+        "unit": seen_units,
+        "firewall": ufw_rules.look(wanted["firewall"]),
+        "preflight": preflight.look({**wanted["preflight"], "controller_time": controller_time, "resolved": resolved}),
+    }
+
+
+def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool = False) -> dict[str, Any]:
+    """Return what differs, by area, and what follows for running services. Pure.
+
+    ``due`` names the areas whose roles must act: those that differ, or ``every`` one when asked. ``held`` names the services
+    whose new release is staged while the old one runs: their config and unit wait with it. ``start`` and ``restart`` are
+    what ``hearth.fleet.services`` is to do; ``staged`` is what waits for a rollout.
+    """
+    staged = releases.pending_release(wanted["release"], observed["release"])
+    held = sorted({one.service for one in staged})
+    found: dict[str, list[Difference]] = {
+        "account": [*accounts.diff(wanted["account"], observed["account"]), *_paths(wanted["account"], observed, [])],
+        "release": releases.diff(wanted["release"], observed["release"]),
+        "config": [*_paths(wanted["config"], observed, held), *_bootstraps(wanted["config"]["bootstrap"], observed["bootstrap"])],
+        "unit": [*_paths(wanted["unit"], observed, []), *units.diff(wanted["unit"]["units"], observed["unit"], held=held)],
+        "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]),
+    }
+    pending = units.pending(wanted["unit"]["units"], observed["unit"], {one["service"]: one["reloadable"] for one in wanted["rollout"]})
+    return {
+        **{area: [one.as_dict() for one in differences] for area, differences in found.items()},
+        "preflight": [one.as_dict() for one in _findings(wanted, observed)],
+        "due": list(AREAS) if every else [area for area in AREAS if found[area]],
+        "held": held,
+        "staged": [one.as_dict() for one in staged],
+        "rollout": [one.as_dict() for one in pending],
+        "start": _actions(wanted["rollout"], pending, ("start",)),
+        "restart": _actions(wanted["rollout"], pending, ("restart", "reload")),
+        "services": {one["service"]: _status(one["service"], one["unit"], observed) for one in wanted["rollout"]},
+    }
+
+
+def differs(planned: Mapping[str, Any]) -> bool:
+    """Say whether anything on the host is not as wanted: drift, when nobody changed the inventory."""
+    return any(planned[area] for area in (*AREAS, "rollout"))
+
+
+def lines(planned: Mapping[str, Any]) -> list[str]:
+    """Return the plan as one line for each difference, in the order in which roles act, for a person to read."""
+    said = [f"{area}: {one['item']}: {one['reason']}" for area in AREAS for one in planned[area]]
+    said += [f"{one['action']}: {one['item']}: {one['reason']}" for one in planned["rollout"]]
+    said += [f"waits for a rollout: {one['item']}: {one['reason']}" for one in planned["staged"]]
+    return said
+
+
+def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: list[str]) -> list[Difference]:
+    return _without(held, paths.diff(area["paths"], observed["paths"]))
+
+
+def _without(held: list[str], differences: list[Difference]) -> list[Difference]:
+    return [one for one in differences if one.service not in held]
+
+
+def _bootstraps(wanted: list[dict[str, Any]], done: Mapping[str, bool]) -> list[Difference]:
+    return [Difference(one["creates"], "not there yet; bootstrap makes it", one["service"], "create") for one in wanted if not done[one["creates"]]]
+
+
+def _findings(wanted: Mapping[str, Any], observed: Mapping[str, Any]) -> list[preflight.Finding]:
+    """Return what the machine lacks, and releases that have no digest for its architecture."""
+    found = preflight.findings(wanted["preflight"], observed["preflight"])
+    for release in wanted["release"]:
+        try:
+            releases.artifact_of(release, observed["release"]["arch"])
+        except FleetError as error:
+            problem, _arrow, remedy = str(error).partition("\n  → ")
+            path, _colon, what = problem.partition(": ")
+            found.append(preflight.Finding("digest", "fail", what, observed["release"]["arch"], remedy, path))
+    return found
+
+
+def _actions(rollouts: list[dict[str, Any]], pending: list[Difference], actions: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return what the services module is to do: one entry for each service that has a pending action out of ``actions``."""
+    due = {one.service: one.action for one in pending if one.action in actions}
+    return [
+        {"service": one["service"], "unit": one["unit"], "action": due[one["service"]], "health": one["health"]}
+        for one in rollouts
+        if one["service"] in due
+    ]
+
+
+def _status(service: str, unit: str, observed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table of services shows about one of them."""
+    seen = observed["release"]["services"][service]
+    state = observed["unit"]["units"][unit]
+    return {
+        "release": seen["started"] or seen["current"] if seen["running"] else seen["current"],
+        "installed": sorted(seen["installed"]),
+        "state": state["active"],
+        "since": state["since"],
+        "restarts": state["restarts"],
+    }

@@ -1,0 +1,379 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a daemon serves: one question to it, the wait until it answers well, and when waiting is hopeless.
+
+A probe is plain data, as service specs carry it: ``http://…`` or ``https://…`` (a 2xx answer), ``tcp://host:port`` (a
+connection), ``{url, method, headers, body, status, json, contains}``, ``{command, user}`` (exit status 0), or
+``{unit}`` (systemd says active), for daemons that cannot be asked.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import os
+import pwd
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import SplitResult, urlsplit
+
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+
+ATTEMPT_SECONDS = 5.0
+"""How long one question may take."""
+
+FIRST_PAUSE_SECONDS = 0.05
+"""The first pause between questions; it doubles up to the probe's interval, so that a quick daemon is seen at once."""
+
+_BODY_BYTES = 2**20
+_SHOWN_CHARACTERS = 200
+_UNIT_PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "ExecMainCode", "ExecMainStatus", "User", "TimeoutStopUSec")
+_CLD_EXITED, _CLD_KILLED, _CLD_DUMPED = 1, 2, 3
+
+
+class Clock(Protocol):
+    """What waiting needs of the module ``time``; tests bring their own."""
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed moment."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one question: whether the daemon serves, and what it said, for people."""
+
+    ok: bool
+    said: str
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What came of waiting.
+
+    ``seconds`` is the whole wait, ``served_after`` the time until the first of the successes that made it ready (None if
+    not ready), ``passes`` how many successes in a row there were at the end, ``hopeless`` why the wait was given up early.
+    """
+
+    ready: bool
+    seconds: float
+    attempts: int
+    passes: int
+    answer: str
+    served_after: float | None = None
+    hopeless: str = ""
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a unit; the names are those of its properties."""
+
+    unit: str
+    load: str
+    active: str
+    sub: str
+    result: str
+    restarts: int
+    exit_code: int
+    exit_status: int
+    user: str
+    stop_timeout: str
+
+    def __str__(self) -> str:
+        return f"{self.active} ({self.sub}), Result={self.result}, {self.ended or 'main process not ended'}, NRestarts={self.restarts}"
+
+    @property
+    def ended(self) -> str:
+        """How the main process ended; empty while it runs, and before it first did."""
+        if self.exit_code == _CLD_EXITED:
+            return f"exit status {self.exit_status}"
+        if self.exit_code in (_CLD_KILLED, _CLD_DUMPED):
+            return f"killed by {_signal_name(self.exit_status)}"
+        return ""
+
+
+def wait_ready(
+    probe: str | Mapping[str, Any],
+    *,
+    deadline: float,
+    passes: int,
+    interval: float,
+    hopeless: Callable[[], str] | None = None,
+    clock: Clock = time,
+    ask: Callable[..., Answer] | None = None,
+) -> ProbeResult:
+    """Ask until ``passes`` answers in a row are good, for at most ``deadline`` seconds.
+
+    Failed questions are repeated after 50 ms, then less and less often, down to every ``interval`` seconds; successes are
+    always ``interval`` apart, so that a daemon that flaps is found out. After every failure ``hopeless`` may say why
+    waiting is pointless (empty: it is not). ``ask`` replaces ``probe_once``. Raises FleetError for what is no probe.
+    """
+    ask = ask or probe_once
+    interval = max(interval, FIRST_PAUSE_SECONDS)
+    start = clock.monotonic()
+    pause, attempts, streak, served_after = FIRST_PAUSE_SECONDS, 0, 0, None
+    while True:
+        left = start + deadline - clock.monotonic()
+        answer = ask(probe, timeout=max(FIRST_PAUSE_SECONDS, min(ATTEMPT_SECONDS, left)))
+        elapsed = clock.monotonic() - start
+        attempts += 1
+        if answer.ok:
+            streak, wait = streak + 1, interval
+            served_after = elapsed if streak == 1 else served_after
+        else:
+            streak, wait, served_after = 0, pause, None
+            pause = min(pause * 2, interval)
+        ready = streak >= passes
+        given_up = "" if answer.ok or hopeless is None else hopeless()
+        if ready or given_up or elapsed >= deadline:
+            return ProbeResult(ready, elapsed, attempts, streak, answer.said, served_after if ready else None, given_up)
+        clock.sleep(min(wait, deadline - elapsed))
+
+
+def probe_once(probe: str | Mapping[str, Any], *, timeout: float = ATTEMPT_SECONDS) -> Answer:
+    """Ask once, for at most about ``timeout`` seconds. Raises FleetError for what is no probe."""
+    if isinstance(probe, str):
+        parts = urlsplit(probe)
+        if parts.scheme == "tcp":
+            return _ask_tcp(parts, timeout)
+        if parts.scheme in ("http", "https"):
+            return _ask_http({"url": probe}, timeout)
+    elif "url" in probe:
+        return _ask_http(probe, timeout)
+    elif "command" in probe:
+        return _ask_command(probe["command"], str(probe.get("user") or ""), timeout)
+    elif "unit" in probe:
+        return _ask_systemd(str(probe["unit"]), timeout)
+    raise FleetError(f"{probe!r} is no probe; write a URL (http, https, tcp), or a mapping with url or command")
+
+
+def describe(probe: str | Mapping[str, Any]) -> str:
+    """Return a probe as people name it. Headers and bodies, which may hold secrets, are left out."""
+    if isinstance(probe, str):
+        return probe
+    if "url" in probe:
+        return f"{probe.get('method') or 'GET'} {probe['url']}"
+    if "command" in probe:
+        return shlex.join(map(str, probe["command"]))
+    return f"systemctl is-active {probe.get('unit')}"
+
+
+def unit_state(unit: str) -> UnitState:
+    """Return what systemd says of a unit; one that it does not know is ``not-found``. Raises FleetError without systemd."""
+    command = ["systemctl", "show", *(f"--property={name}" for name in _UNIT_PROPERTIES), "--", unit]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FleetError(f"systemd cannot be asked about {unit}: {error}") from None
+    if done.returncode != 0:
+        raise FleetError(f"systemd cannot be asked about {unit}: {done.stderr.strip()}")
+    return parse_unit_state(unit, done.stdout)
+
+
+def parse_unit_state(unit: str, shown: str) -> UnitState:
+    """Return the state of a unit out of what ``systemctl show`` prints."""
+    found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    numbers = {name: int(found[name]) if found.get(name, "").isdigit() else 0 for name in ("NRestarts", "ExecMainCode", "ExecMainStatus")}
+    return UnitState(
+        unit=unit,
+        load=found.get("LoadState", ""),
+        active=found.get("ActiveState", ""),
+        sub=found.get("SubState", ""),
+        result=found.get("Result", ""),
+        restarts=numbers["NRestarts"],
+        exit_code=numbers["ExecMainCode"],
+        exit_status=numbers["ExecMainStatus"],
+        user=found.get("User", ""),
+        stop_timeout=found.get("TimeoutStopUSec", ""),
+    )
+
+
+def why_hopeless(state: UnitState, restarts_before: int) -> str:
+    """Return why a unit will not become ready; empty while it still may.
+
+    One automatic restart is enough: a daemon that fell over while it started is not what anybody wants to call ready.
+    """
+    how = f" ({state.ended})" if state.ended else ""
+    if state.result == "start-limit-hit":
+        return f"it crashed so often that systemd gave up{how}"
+    if state.restarts > restarts_before or state.sub.startswith("auto-restart"):
+        return f"it crashed, and systemd starts it again and again{how}"
+    if state.active == "failed":
+        return f"it failed, Result={state.result}{how}"
+    if state.active in ("inactive", "deactivating"):
+        return f"it stopped by itself{how}"
+    return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _ask_tcp(parts: SplitResult, timeout: float) -> Answer:
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=timeout):
+            return Answer(True, "connected")
+    except OSError as error:
+        return Answer(False, _reason(error))
+
+
+def _ask_http(probe: Mapping[str, Any], timeout: float) -> Answer:
+    end = time.monotonic() + timeout
+    parts = urlsplit(str(probe["url"]))
+    connection = _connection(parts, timeout)
+    body, headers = _body(probe.get("body")), {"Connection": "close", "User-Agent": "hearth.fleet"}
+    headers.update({name: str(value) for name, value in (probe.get("headers") or {}).items()})
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request(str(probe.get("method") or "GET"), target, body=body, headers=headers)
+        response = connection.getresponse()
+        text = _read_body(response, end)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(False, _reason(error))
+    finally:
+        connection.close()
+    return _judge(probe, response.status, text)
+
+
+def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout)
+    context = ssl.create_default_context()
+    if _is_loopback(host):
+        # The daemon's certificate names the host as others see it, never "127.0.0.1"; and nobody sits in between.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _body(value: object) -> bytes | None:
+    if value is None:
+        return None
+    return (value if isinstance(value, str) else json.dumps(value)).encode()
+
+
+def _read_body(response: http.client.HTTPResponse, end: float) -> str:
+    """Return an answer's body, as much as comes until ``end`` (monotonic seconds) and is worth reading."""
+    body = b""
+    while len(body) < _BODY_BYTES:
+        if time.monotonic() > end:
+            raise TimeoutError("timed out")
+        part = response.read1(65536)
+        if not part:
+            break
+        body += part
+    return body.decode(errors="replace")
+
+
+def _judge(probe: Mapping[str, Any], status: int, text: str) -> Answer:
+    """Return whether an HTTP answer is what the probe wants."""
+    wanted = probe.get("status") or range(200, 300)
+    if status not in wanted:
+        return Answer(False, f"HTTP {status}{_excerpt(text)}")
+    if probe.get("contains") and str(probe["contains"]) not in text:
+        return Answer(False, f"HTTP {status} without {probe['contains']!r}{_excerpt(text)}")
+    if probe.get("json"):
+        problem = _json_problem(text, probe["json"])
+        if problem:
+            return Answer(False, f"HTTP {status}, but {problem}")
+    return Answer(True, f"HTTP {status}{_excerpt(text)}")
+
+
+def _json_problem(text: str, wanted: Mapping[str, Any]) -> str:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return f"no JSON{_excerpt(text)}"
+    for path, value in wanted.items():
+        try:
+            found = _below(answer, path)
+        except (KeyError, IndexError, ValueError, TypeError):
+            return f"there is no {path}"
+        if found != value:
+            return f"{path} is {json.dumps(found)}, not {json.dumps(value)}"
+    return ""
+
+
+def _below(value: Any, path: str) -> Any:
+    """Return what is at a dotted path such as ``nodes.0.state``."""
+    for key in path.split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
+
+
+def _ask_command(command: list[str], user: str, timeout: float) -> Answer:
+    account: dict[str, Any] = {}
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    if user and os.geteuid() == 0:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            return Answer(False, f"there is no account {user}")
+        account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
+        environment.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
+    try:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+            **account,
+        )
+    except OSError as error:
+        return Answer(False, f"{command[0]}: {_reason(error)}")
+    try:
+        output, _none = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with its children, which would keep the pipe open
+        process.communicate()
+        return Answer(False, f"no answer within {timeout:.0f} s")
+    said = _excerpt(output.decode(errors="replace"))
+    return Answer(process.returncode == 0, f"exit status {process.returncode}{said}")
+
+
+def _ask_systemd(unit: str, timeout: float) -> Answer:
+    try:
+        done = subprocess.run(["systemctl", "is-active", "--", unit], capture_output=True, text=True, timeout=timeout, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Answer(False, f"systemd cannot be asked: {error}")
+    state = done.stdout.strip() or "unknown"
+    return Answer(state == "active", f"the unit is {state}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _excerpt(text: str) -> str:
+    """Return the first line of an answer, shortened, to be appended to what it is about; empty for no text."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    if not line:
+        return ""
+    return f": {line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + '…'}"

@@ -1,0 +1,289 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small schema language: it checks a value, fills its defaults, and reports every mistake with its path.
+
+A *kind* knows how to read one sort of value: ``kind.read(value, path, mistakes)`` returns the finished value, or records
+what is wrong and returns None. Records are kinds built of named fields; reference documentation is generated from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def join_path(path: str, key: object) -> str:
+    """Return the inventory path of ``key`` below ``path``: ``a.b``, ``a[0]``, or ``a['x/y']`` for keys that need quotes."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    text = str(key)
+    if _PLAIN_KEY.fullmatch(text):
+        return f"{path}.{text}" if path else text
+    return f"{path}[{text!r}]"
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the known word nearest to ``word``, else the list of known words."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(words)}"
+
+
+class Kind:
+    """How one sort of value is read. ``label`` is what the reference documentation calls it."""
+
+    label: str
+
+    def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+        """Return the finished value; on a mistake, append to ``mistakes`` and return None."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Scalar(Kind):
+    """A kind read by one function that returns the finished value or raises ValueError with the problem in words.
+
+    The text after the first ``; `` of the error is the remedy.
+    """
+
+    label: str
+    parse: Callable[[Any], Any]
+
+    def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            problem, _semicolon, remedy = str(error).partition("; ")
+            mistakes.append(Mistake(path, problem, remedy))
+            return None
+
+
+@dataclass(frozen=True)
+class ListOf(Kind):
+    """A list whose items are all of one kind. With ``single``, one item may stand for a list of one."""
+
+    item: Kind
+    single: bool = False
+
+    @property
+    def label(self) -> str:  # type: ignore[override]  # a constant of the base class, derived here
+        return f"list of {self.item.label}" + (", or one" if self.single else "")
+
+    def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+        if not isinstance(value, (list, tuple)):
+            if self.single and value is not None:
+                return [self.item.read(value, path, mistakes)]
+            mistakes.append(Mistake(path, f"{describe(value)} is not a list", f"write a list of {self.item.label}"))
+            return None
+        return [self.item.read(item, join_path(path, index), mistakes) for index, item in enumerate(value)]
+
+
+@dataclass(frozen=True)
+class MapOf(Kind):
+    """A mapping with free keys (checked by ``key``, a pattern) whose values are all of one kind."""
+
+    item: Kind
+    key: str = r".+"
+    key_label: str = "name"
+
+    @property
+    def label(self) -> str:  # type: ignore[override]  # a constant of the base class, derived here
+        return f"mapping of {self.key_label} to {self.item.label}"
+
+    def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+        if not isinstance(value, Mapping):
+            mistakes.append(Mistake(path, f"{describe(value)} is not a mapping", f"write a mapping of {self.key_label} to {self.item.label}"))
+            return None
+        finished = {}
+        for key, item in value.items():
+            below = join_path(path, key)
+            if not isinstance(key, str) or not re.fullmatch(self.key, key):
+                mistakes.append(Mistake(below, f"{key!r} is not a {self.key_label}", f"a {self.key_label} looks like {self.key}"))
+                continue
+            finished[key] = self.item.read(item, below, mistakes)
+        return finished
+
+
+@dataclass(frozen=True)
+class OneOf(Kind):
+    """Any of several kinds; the first that reads the value without a mistake wins."""
+
+    kinds: Sequence[Kind]
+
+    @property
+    def label(self) -> str:  # type: ignore[override]  # a constant of the base class, derived here
+        return " or ".join(kind.label for kind in self.kinds)
+
+    def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+        attempts: list[list[Mistake]] = []
+        for kind in self.kinds:
+            found: list[Mistake] = []
+            finished = kind.read(value, path, found)
+            if not found:
+                return finished
+            attempts.append(found)
+        # A mapping that fits no kind was meant for the record: its own mistakes help more than "is none of".
+        if isinstance(value, (Mapping, list)):
+            nearest = min(attempts, key=lambda tried: (all(one.path == path for one in tried), len(tried)))
+            mistakes.extend(nearest)
+        else:
+            mistakes.append(Mistake(path, f"{describe(value)} is not {self.label}"))
+        return None
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of a record: its kind, what it means, and what holds when it is left out.
+
+    ``default`` may be a function: it is then called for every record, so that lists and mappings are never shared.
+    A record-valued field without a value is read as an empty record, so that nested defaults are filled.
+    """
+
+    kind: Kind
+    doc: str
+    default: Any = None
+    required: bool = False
+    example: str = ""
+
+
+@dataclass(frozen=True)
+class Record(Kind):
+    """A mapping with known keys. Unknown keys are mistakes, with a suggestion; left-out keys get their defaults."""
+
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    label: str = "mapping"
+    optional: bool = False
+    """Left out, the whole record is None rather than a record of defaults."""
+
+    def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+        if not isinstance(value, Mapping):
+            mistakes.append(Mistake(path, f"{describe(value)} is not a mapping", f"write a mapping with keys out of: {', '.join(self.fields)}"))
+            return None
+        for key in value:
+            if key not in self.fields:
+                mistakes.append(Mistake(join_path(path, key), "unknown key", suggest(str(key), self.fields)))
+        return {name: self._read_field(name, one, value, path, mistakes) for name, one in self.fields.items()}
+
+    @staticmethod
+    def _read_field(name: str, one: Field, value: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Any:
+        below = join_path(path, name)
+        given = value.get(name)
+        if given is None:
+            if one.required:
+                mistakes.append(Mistake(below, "missing", one.example and f"write, for example, {name}: {one.example}"))
+                return None
+            if isinstance(one.kind, Record) and not one.kind.optional and one.default is None:
+                return one.kind.read({}, below, mistakes)
+            return one.default() if callable(one.default) else one.default
+        return one.kind.read(given, below, mistakes)
+
+
+def describe(value: object) -> str:
+    """Return a value as an error names it: ``1.1 (a number)``."""
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "a text", list: "a list", dict: "a mapping", type(None): "nothing"}
+    name = next((text for kind, text in names.items() if type(value) is kind), type(value).__name__)
+    shown = repr(value)
+    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} ({name})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        if value == "":
+            raise ValueError("empty; write a text, or leave the key out")
+        return value
+    if isinstance(value, (bool, int, float)):
+        raise ValueError(f"{describe(value)} is not a text; write it in quotes: '{value}'")
+    raise ValueError(f"{describe(value)} is not a text")
+
+
+def _any_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise ValueError(f"{describe(value)} is not a text or a number")
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return value.lower() in ("true", "yes", "on")
+    raise ValueError(f"{describe(value)} is not true or false")
+
+
+def _integer(minimum: int, maximum: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
+            value = int(value)  # what "{{ some_number }}" gives without native types
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{describe(value)} is not a whole number")
+        if not minimum <= value <= maximum:
+            raise ValueError(f"{value} is out of range; write a number from {minimum} to {maximum}")
+        return int(value)
+
+    return parse
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{describe(value)} is not a number")
+    return float(value)
+
+
+def _choice(words: Sequence[str]) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in words:
+            hint = difflib.get_close_matches(str(value), words, n=1)
+            meant = f"; did you mean {hint[0]!r}?" if hint else ""
+            raise ValueError(f"{value!r} is not one of {', '.join(words)}{meant}")
+        return str(value)
+
+    return parse
+
+
+def _matching(pattern: str, problem: str) -> Callable[[Any], str]:
+    expression = re.compile(pattern)
+
+    def parse(value: Any) -> str:
+        text = _text(value)
+        if not expression.fullmatch(text):
+            raise ValueError(f"{text!r} {problem}")
+        return text
+
+    return parse
+
+
+def choice(*words: str) -> Scalar:
+    """Return the kind of a text out of ``words``."""
+    return Scalar("one of " + ", ".join(words), _choice(words))
+
+
+def integer(minimum: int = 0, maximum: int = 2**63 - 1) -> Scalar:
+    """Return the kind of a whole number between two bounds, both included."""
+    return Scalar("whole number", _integer(minimum, maximum))
+
+
+def matching(label: str, pattern: str, problem: str) -> Scalar:
+    """Return the kind of a text that matches ``pattern`` whole; ``problem`` completes the sentence "'x' …"."""
+    return Scalar(label, _matching(pattern, problem))
+
+
+ANY = Scalar("anything", lambda value: value)
+TEXT = Scalar("text", _text)
+ANY_TEXT = Scalar("text or number", _any_text)
+FLAG = Scalar("true or false", _flag)
+NUMBER = Scalar("number", _number)
+DURATION = Scalar("duration (90s, 5m, 2h)", seconds)
+SIZE = Scalar("size (512M, 4G)", size_bytes)

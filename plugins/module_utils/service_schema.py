@@ -1,0 +1,525 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The schema of the catalogue: what a service description may say, what each key means, and its default.
+
+``docs/reference/service.md`` is generated from this file. Defaults that depend on other keys (the account's name, the
+directories, the binaries) are filled by ``service_spec``; the reference says so in the key's own text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
+    ANY,
+    ANY_TEXT,
+    DURATION,
+    FLAG,
+    NUMBER,
+    SIZE,
+    TEXT,
+    Field,
+    ListOf,
+    MapOf,
+    OneOf,
+    Record,
+    Scalar,
+    choice,
+    describe,
+    integer,
+    matching,
+)
+
+ARCHITECTURES = ("amd64", "arm64", "armhf", "armel", "i386", "ppc64el", "riscv64", "s390x")
+"""Debian's architecture names, as ``dpkg --print-architecture`` prints them, and ``any`` for artifacts that run everywhere."""
+
+SERVICE_NAME = r"[a-z][a-z0-9_-]{0,62}"
+
+
+def _version(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"{describe(value)} is not a version; write a string such as '1.4.2'")
+    if not isinstance(value, str):
+        raise ValueError(f"{value} is a number; write it as a string: '{value}' (YAML reads 1.10 without quotes as 1.1)")
+    if value == "":
+        raise ValueError("empty; write the version to install, such as '1.4.2'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+~-]*", value):
+        raise ValueError(f"{value!r} cannot name a directory; use letters, digits and . _ + ~ - only")
+    if value in ("latest", "stable", "edge"):
+        raise ValueError(f"{value!r} is a moving target; pin one version, such as '1.4.2'")
+    return value
+
+
+def _port(value: Any) -> str:
+    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    match = re.fullmatch(r"(\d{1,5})(?:[-:](\d{1,5}))?", text)
+    if not match:
+        raise ValueError(f"{describe(value)} is not a port; write a number from 1 to 65535, or a range such as '8000-8010'")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 1 <= first <= last <= 65535:
+        raise ValueError(f"{text} is out of range; ports go from 1 to 65535, the lower one first")
+    return str(first) if first == last else f"{first}:{last}"
+
+
+def _source(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{describe(value)} is not a source; write any, none, an address, a CIDR, group:<name> or host:<name>")
+    if value in ("any", "none") or re.fullmatch(r"(group|host):[^:\s]+", value):
+        return value
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is not a source; write any, none, an address, a CIDR, group:<inventory group> or host:<inventory host>"
+        ) from None
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _url(*schemes: str) -> Scalar:
+    def parse(value: Any) -> str:
+        parts = urlsplit(value) if isinstance(value, str) else urlsplit("")
+        try:
+            parts.port  # noqa: B018  # raises on a port that is none
+        except ValueError:
+            raise ValueError(f"{value!r} has a port that is no number from 0 to 65535") from None
+        if parts.scheme not in schemes or (parts.scheme != "file" and not parts.hostname) or re.search(r"\s", str(value)):
+            raise ValueError(f"{value!r} is not a URL; write it like {schemes[0]}://host/path")
+        return str(value)
+
+    return Scalar("URL (" + ", ".join(schemes) + ")", parse)
+
+
+def _probe(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"tcp://[^\s/]+:\d{1,5}", value):
+        return value
+    return _url("http", "https").parse(value)
+
+
+def _recipient(value: Any) -> str:
+    if isinstance(value, str) and (
+        re.fullmatch(r"age1[02-9ac-hj-np-z]{58}", value) or re.fullmatch(r"ssh-(ed25519|rsa) [A-Za-z0-9+/=]{60,}( .*)?", value)
+    ):
+        return value
+    if isinstance(value, str) and value.startswith("AGE-SECRET-KEY-"):
+        raise ValueError("this is a private identity, which no host may hold; write its public recipient, age1…")
+    raise ValueError(f"{describe(value)} is not an age recipient; write age1… (58 more characters) or an ssh-ed25519 public key")
+
+
+def _secret(value: Any) -> str:
+    if isinstance(value, str) and value != "" and "\n" not in value.rstrip("\n"):
+        return value.rstrip("\n")
+    raise ValueError("a secret must be one line of text, not empty (its value is not shown); keep it in a vault")
+
+
+def _secret_text(value: Any) -> str:
+    if isinstance(value, str) and value != "":
+        return value
+    raise ValueError("a secret must be a text, not empty (its value is not shown); keep it in a vault")
+
+
+VERSION = Scalar("version", _version)
+PORT = Scalar("port or range", _port)
+SOURCE = Scalar("any, none, address, CIDR, group:… or host:…", _source)
+PROBE = Scalar("URL (http, https, tcp)", _probe)
+SHA256 = matching("SHA-256 in hex", r"[0-9a-f]{64}", "is not a SHA-256; write its 64 lower-case hex digits")
+ABSOLUTE = matching("absolute path", r"/(?!.*(?:^|/)\.\.?(?:/|$))[^\0\n]*", "is not an absolute path; begin it with / and leave out . and ..")
+MODE = matching("file mode", r"0?[0-7]{3,4}", "is not a file mode; write it in quotes, like '0640'")
+UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an account; use at most 32 lower-case letters, digits, - and _")
+ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+ARGV = ListOf(ANY_TEXT)
+SIGNAL = matching("signal", r"(SIG)?[A-Z]{3,6}[12]?", "is not a signal; write it like SIGHUP")
+REQUEST = OneOf(
+    (
+        _url("http", "https"),
+        Record(
+            optional=True,
+            label="request",
+            fields={
+                "url": Field(_url("http", "https"), "Where the request goes, as seen on the host itself.", required=True),
+                "method": Field(choice("GET", "POST", "PUT", "DELETE", "PATCH"), "HTTP method.", default="POST"),
+                "headers": Field(MapOf(ANY_TEXT, key_label="header"), "Headers to send.", default=dict),
+                "body": Field(ANY, "Body: a text as it is, anything else as JSON."),
+                "status": Field(ListOf(integer(100, 599), single=True), "Statuses that count as success.", default=lambda: [200, 202, 204]),
+                "json": Field(MapOf(ANY), "Keys (dotted paths) of the JSON answer and the values they must have.", default=dict),
+            },
+        ),
+        Record(optional=True, label="command", fields={"command": Field(ARGV, "A command; exit status 0 is success.", required=True)}),
+        Record(optional=True, label="signal", fields={"signal": Field(SIGNAL, "A signal for the daemon's main process.", required=True)}),
+    )
+)
+
+PER_ARCHITECTURE = "|".join((*ARCHITECTURES, "any"))
+
+
+def _per_architecture(kind: Scalar) -> OneOf:
+    return OneOf((kind, MapOf(kind, key=PER_ARCHITECTURE, key_label="architecture")))
+
+
+ARTIFACT = Record(
+    fields={
+        "url": Field(
+            _per_architecture(TEXT),
+            "Where the release is downloaded from: one URL, in which `{version}` and `{arch}` are filled in, or one URL per architecture.",
+            example="https://example.org/releases/{version}/daemon-{arch}.tar.gz",
+        ),
+        "file": Field(
+            _per_architecture(TEXT),
+            "Instead of `url`: the release as a file on the controller; `{version}` and `{arch}` are filled in. "
+            "Relative paths start at the playbook's or the inventory's directory.",
+        ),
+        "sha256": Field(
+            OneOf((MapOf(SHA256, key=PER_ARCHITECTURE, key_label="architecture"), SHA256)),
+            "The artifact's SHA-256 per architecture (`dpkg --print-architecture`), or one digest for an artifact that runs on any.",
+            required=True,
+            example="{amd64: 9f86d0…, arm64: 60303a…}",
+        ),
+        "signature": Field(
+            Record(
+                optional=True,
+                fields={
+                    "type": Field(choice("ssh", "minisign"), "Who verifies: `ssh-keygen -Y verify` or minisign.", required=True),
+                    "key": Field(TEXT, "The one signer's public key.", required=True),
+                    "identity": Field(TEXT, "ssh: the signer's identity, as in an allowed-signers file.", default="release"),
+                    "namespace": Field(TEXT, "ssh: the namespace that was signed for.", default="file"),
+                    "url": Field(
+                        _per_architecture(TEXT), "Where the signature is; by default the artifact's address with `.sig` (ssh) or `.minisig`."
+                    ),
+                    "file": Field(_per_architecture(TEXT), "The signature as a file on the controller."),
+                },
+            ),
+            "A signature that must verify with one pinned key before anything runs.",
+        ),
+        "format": Field(choice("auto", "binary", "tar.gz", "tar.xz", "zip"), "How the artifact is packed; `auto` goes by its name.", default="auto"),
+        "headers": Field(
+            MapOf(Scalar("secret text", _secret), key_label="header"), "Headers for the download, for example a token. Never shown.", default=dict
+        ),
+        "via": Field(choice("target", "controller"), "Who downloads: the host, or the controller, which then sends it. Default: `release_via`."),
+    },
+)
+
+CONFIG_FILE = Record(
+    fields={
+        "path": Field(ABSOLUTE, "Where the file goes.", required=True, example="/etc/daemon/daemon.toml"),
+        "format": Field(choice("toml", "yaml", "json", "ini", "env", "text"), "How `content` is written; by default the path's suffix decides."),
+        "content": Field(ANY, "The settings as data, or a text for format `text`. Overrides merge into it per key."),
+        "template": Field(TEXT, "Instead of `content`: a Jinja2 template of yours, rendered with the host's variables."),
+        "file": Field(TEXT, "Instead of `content`: a file on the controller, copied as it is."),
+        "owner": Field(TEXT, "Owner. Default: root, or the service's user when `secret`."),
+        "group": Field(TEXT, "Group. Default: the service's group."),
+        "mode": Field(MODE, "Mode. Default: '0640', or '0600' when `secret`."),
+        "secret": Field(FLAG, "The file holds secrets: 0600, and its content is never shown.", default=False),
+        "validate": Field(
+            ARGV,
+            "The daemon's own check of a candidate, run before it replaces the old file; `{path}` stands for the candidate.",
+            default=list,
+            example="[icnd, --config, '{path}', --validate-config]",
+        ),
+        "reloadable": Field(FLAG, "A change takes effect by `reload` instead of a restart. Default: true where the service can reload."),
+    },
+)
+
+DIRECTORY = Record(
+    fields={
+        "path": Field(ABSOLUTE, "The directory.", required=True),
+        "owner": Field(TEXT, "Owner. Default: the service's user."),
+        "group": Field(TEXT, "Group. Default: the service's group."),
+        "mode": Field(MODE, "Mode.", default="0750"),
+        "writable": Field(FLAG, "The daemon may write there, through its sandbox.", default=True),
+    },
+)
+
+PORTS = Record(
+    fields={
+        "name": Field(
+            matching("name", r"[a-z][a-z0-9-]{0,31}", "cannot name a port; use lower-case letters, digits and -"),
+            "What the port is for; marks its firewall rules.",
+            required=True,
+            example="http",
+        ),
+        "port": Field(PORT, "The port, or a range '8000-8010'.", required=True, example="8080"),
+        "proto": Field(ListOf(choice("tcp", "udp"), single=True), "Protocols.", default=lambda: ["tcp"]),
+        "from": Field(
+            ListOf(SOURCE, single=True),
+            "Who may connect: `any`, `none` (this host only), addresses, CIDRs, `group:<inventory group>`, `host:<inventory host>`.",
+            default=lambda: ["none"],
+        ),
+        "limit": Field(FLAG, "Rate-limit new connections (UFW's `limit`: 6 in 30 s per address).", default=False),
+        "listen": Field(FLAG, "The daemon listens there itself, so two services may not share it, and `verify` probes it.", default=True),
+    },
+)
+
+BOOTSTRAP = Record(
+    fields={
+        "command": Field(ARGV, "What to run, as the service's account, before the first start.", required=True),
+        "creates": Field(ABSOLUTE, "The path that shows it was done; it never runs again while that exists.", required=True),
+        "timeout": Field(DURATION, "How long it may take.", default=120),
+    },
+)
+
+SANDBOX = Record(
+    fields={
+        "exposure_max": Field(NUMBER, "The highest exposure that `systemd-analyze security` may find, of 10. Default: `unit_exposure_max`."),
+        "address_families": Field(
+            ListOf(matching("address family", r"AF_[A-Z0-9]+", "is not an address family, such as AF_NETLINK")),
+            "Socket families beyond AF_INET, AF_INET6 and AF_UNIX.",
+            default=list,
+        ),
+        "capabilities": Field(
+            ListOf(matching("capability", r"CAP_[A-Z_]+", "is not a capability, such as CAP_NET_ADMIN")),
+            "Capabilities that the daemon keeps. Ports below 1024 bring CAP_NET_BIND_SERVICE by themselves.",
+            default=list,
+        ),
+        "devices": Field(ListOf(TEXT), "Devices that it may use, such as `/dev/ttyACM0 rw`.", default=list),
+        "write_execute": Field(FLAG, "Allow memory that is writable and executable (JIT compilers).", default=False),
+        "syscalls": Field(ListOf(TEXT), "System call groups added to @system-service; `~@group` takes one away.", default=list),
+        "namespaces": Field(ListOf(choice("cgroup", "ipc", "net", "mnt", "pid", "user", "uts")), "Namespaces that it may create.", default=list),
+        "proc": Field(choice("invisible", "all"), "Which processes it sees in /proc.", default="invisible"),
+        "proc_subset": Field(choice("pid", "all"), "What of /proc it sees beyond processes.", default="pid"),
+        "private_network": Field(FLAG, "No network but a loopback of its own.", default=False),
+        "private_users": Field(FLAG, "A user namespace of its own.", default=True),
+        "private_tmp": Field(FLAG, "A /tmp of its own.", default=True),
+        "private_devices": Field(FLAG, "No physical devices.", default=True),
+        "home": Field(choice("hidden", "read-only", "visible"), "What it sees of /home and /root.", default="hidden"),
+        "read_write": Field(ListOf(ABSOLUTE), "Further paths that it may write.", default=list),
+        "read_only": Field(ListOf(ABSOLUTE), "Paths that it may only read.", default=list),
+        "inaccessible": Field(ListOf(ABSOLUTE), "Paths that it cannot see.", default=list),
+        "realtime": Field(FLAG, "Allow realtime scheduling.", default=False),
+        "suid": Field(FLAG, "Allow creating set-user-ID files.", default=False),
+        "personality": Field(FLAG, "Allow changing the execution domain.", default=False),
+        "clock": Field(FLAG, "Allow setting the clock.", default=False),
+        "hostname": Field(FLAG, "Allow setting the host name.", default=False),
+        "kernel_logs": Field(FLAG, "Allow reading the kernel's log.", default=False),
+        "kernel_modules": Field(FLAG, "Allow loading kernel modules.", default=False),
+        "kernel_tunables": Field(FLAG, "Allow writing kernel tunables.", default=False),
+        "control_groups": Field(FLAG, "Allow writing control groups.", default=False),
+        "umask": Field(MODE, "Mask of the modes of new files.", default="0077"),
+    },
+)
+
+RESOURCES = Record(
+    fields={
+        "memory_max": Field(SIZE, "Memory beyond which the kernel kills it."),
+        "memory_high": Field(SIZE, "Memory beyond which it is slowed down."),
+        "nofile": Field(integer(1), "Open files."),
+        "nproc": Field(integer(1), "Processes and threads of the account."),
+        "tasks_max": Field(integer(1), "Processes and threads of the unit."),
+        "cpu_quota": Field(matching("percentage", r"\d+%", "is not a percentage, such as '150%'"), "CPU time, where 100% is one core."),
+        "cpu_weight": Field(integer(1, 10000), "Share of the CPU against other units (100 is usual)."),
+        "io_weight": Field(integer(1, 10000), "Share of disk I/O against other units (100 is usual)."),
+        "core": Field(SIZE, "Size of core dumps.", default=0),
+        "oom_score_adjust": Field(integer(-1000, 1000), "Higher is killed earlier when memory runs out."),
+        "nice": Field(integer(-20, 19), "Scheduling niceness."),
+    },
+)
+
+UNIT = Record(
+    fields={
+        "type": Field(
+            choice("simple", "exec", "notify", "forking", "dbus"),
+            "How systemd learns that it started; `notify` where the daemon can.",
+            default="exec",
+        ),
+        "description": Field(TEXT, "Description. Default: the service's."),
+        "watchdog": Field(DURATION, "Restart when the daemon does not report for so long (needs `type: notify`)."),
+        "restart": Field(choice("always", "on-failure", "on-abnormal", "no"), "When systemd starts it again.", default="always"),
+        "restart_delay": Field(DURATION, "Pause before that.", default=5),
+        "start_limit": Field(
+            Record(
+                fields={
+                    "burst": Field(integer(1), "So many starts …", default=5),
+                    "interval": Field(DURATION, "… within so long, and systemd gives up.", default=600),
+                },
+            ),
+            "When a crash loop counts as failed.",
+        ),
+        "start_timeout": Field(DURATION, "How long a start may take.", default=90),
+        "stop_timeout": Field(DURATION, "How long a stop may take before it is killed.", default=90),
+        "kill_signal": Field(SIGNAL, "The signal that stops it.", default="SIGTERM"),
+        "after": Field(ListOf(TEXT), "Units, or services of this fleet, that start earlier.", default=list),
+        "wants": Field(ListOf(TEXT), "Units that should run too.", default=list),
+        "requires": Field(ListOf(TEXT), "Units without which it must not run.", default=list),
+        "on_failure": Field(ListOf(TEXT), "Units to start when it fails.", default=list),
+        "working_directory": Field(ABSOLUTE, "Where it runs. Default: its home."),
+        "supplementary_groups": Field(ListOf(UNIX_NAME), "Further groups of the process.", default=list),
+    },
+)
+
+HEALTH = Record(
+    fields={
+        "ready": Field(OneOf((PROBE, REQUEST)), "Answers with success when the daemon can serve. Without it, an active unit counts as ready."),
+        "live": Field(OneOf((PROBE, REQUEST)), "Answers while the daemon is alive."),
+        "version": Field(OneOf((PROBE, REQUEST)), "Where the running version can be read."),
+        "deadline": Field(DURATION, "How long a start may take to become ready.", default=120),
+        "passes": Field(integer(1, 100), "So many successes in a row count as ready.", default=3),
+        "interval": Field(DURATION, "Pause between two probes.", default=1),
+    },
+)
+
+DRAIN = Record(
+    optional=True,
+    fields={
+        "request": Field(REQUEST, "Asks the daemon to stop taking work.", required=True),
+        "done": Field(REQUEST, "Succeeds when it is drained."),
+        "deadline": Field(DURATION, "How long draining may take.", default=60),
+        "resume": Field(REQUEST, "Puts it back to work."),
+    },
+)
+
+BACKUP = Record(
+    optional=True,
+    fields={
+        "databases": Field(
+            ListOf(
+                Record(
+                    fields={
+                        "path": Field(ABSOLUTE, "The database file.", required=True),
+                        "engine": Field(choice("sqlite"), "Its engine.", default="sqlite"),
+                        "tables": Field(ListOf(TEXT), "Tables that must be in it.", default=list),
+                    },
+                )
+            ),
+            "Databases, taken consistently while the daemon writes.",
+            default=list,
+        ),
+        "files": Field(ListOf(ABSOLUTE), "Files and directories.", default=list),
+        "command": Field(ARGV, "The service's own backup command; `{output}` stands for the file it must write.", default=list),
+        "schedule": Field(TEXT, "When: hourly, daily, weekly or a systemd calendar expression.", default="daily"),
+        "keep": Field(DURATION, "How long a backup is kept.", default=30 * 86400),
+        "recipients": Field(ListOf(Scalar("age recipient", _recipient), single=True), "Public keys that can open it.", default=list),
+    },
+)
+
+SERVICE = Record(
+    fields={
+        "description": Field(TEXT, "One line about the daemon, shown by systemctl. Default: its name."),
+        "version": Field(VERSION, "The release to install, as a string.", required=True, example="'1.4.2'"),
+        "artifact": Field(ARTIFACT, "Where the release comes from, and its digests.", required=True, example="{url: https://…, sha256: {amd64: …}}"),
+        "binaries": Field(
+            OneOf((ListOf(TEXT), MapOf(TEXT, key_label="binary"))),
+            "Binaries of the release that get a link in /usr/local/bin: names, or names and their paths inside the archive. "
+            "Default: the first word of `command`.",
+        ),
+        "version_command": Field(
+            ARGV, "Prints the version of the staged binary; `{binary}` stands for it.", default=list, example="['{binary}', --version]"
+        ),
+        "version_pattern": Field(
+            TEXT, "Regular expression whose first group is the version in what `version_command` prints. Default: the version itself must occur."
+        ),
+        "keep": Field(integer(1, 100), "Releases kept on the host. Default: `release_keep`."),
+        "account": Field(
+            Record(
+                fields={
+                    "user": Field(UNIX_NAME, "The account that it runs as. Default: the service's name."),
+                    "group": Field(UNIX_NAME, "Its group. Default: the user's name."),
+                    "uid": Field(integer(1, 65533), "Fixed user ID."),
+                    "gid": Field(integer(1, 65533), "Fixed group ID."),
+                    "home": Field(ABSOLUTE, "Home, and where its data is. Default: /var/lib/<service>."),
+                    "groups": Field(ListOf(UNIX_NAME), "Further groups of the account.", default=list),
+                    "shared": Field(FLAG, "Other services of the host may use the same account.", default=False),
+                },
+            ),
+            "The system account that the daemon runs as.",
+        ),
+        "command": Field(
+            ARGV,
+            "The daemon and its arguments; a bare name is one of its binaries.",
+            required=True,
+            example="[daemon, --config, /etc/daemon/daemon.toml]",
+        ),
+        "reload": Field(
+            OneOf(
+                (
+                    Record(
+                        optional=True, label="signal", fields={"signal": Field(SIGNAL, "Signal that makes it read its config again.", required=True)}
+                    ),
+                    Record(
+                        optional=True, label="command", fields={"command": Field(ARGV, "Command that makes it read its config again.", required=True)}
+                    ),
+                )
+            ),
+            "How the daemon takes new config without a restart.",
+        ),
+        "config": Field(ListOf(CONFIG_FILE), "Its config files.", default=list),
+        "environment": Field(MapOf(ANY_TEXT, key=ENV_NAME, key_label="variable"), "Environment variables that are no secrets.", default=dict),
+        "secrets": Field(
+            MapOf(
+                OneOf(
+                    (
+                        Scalar("secret text", _secret),
+                        Record(
+                            optional=True,
+                            label="secret",
+                            fields={
+                                "value": Field(Scalar("secret text", _secret_text), "The secret.", required=True),
+                                "as": Field(choice("environment", "credential"), "How the daemon gets it.", default="environment"),
+                            },
+                        ),
+                    )
+                ),
+                key=r"[A-Za-z_][A-Za-z0-9_.-]*",
+                key_label="secret",
+            ),
+            "Secrets, from a vault or sops: environment variables from a file with mode 0600, or systemd credentials "
+            "($CREDENTIALS_DIRECTORY/<name>).",
+            default=dict,
+        ),
+        "environment_file": Field(ABSOLUTE, "Where the secret environment variables are kept. Default: /etc/<service>/<service>.env."),
+        "directories": Field(ListOf(DIRECTORY), "Directories that it needs; its home is always one.", default=list),
+        "bootstrap": Field(ListOf(BOOTSTRAP), "Commands run once, before the first start, for example to create an identity.", default=list),
+        "ports": Field(ListOf(PORTS), "Ports that it listens on, and who may reach them.", default=list),
+        "egress": Field(ListOf(SOURCE, single=True), "Where it may connect to: `any`, `none`, or sources as for ports.", default=lambda: ["any"]),
+        "resources": Field(RESOURCES, "Limits of the unit."),
+        "sandbox": Field(SANDBOX, "Relaxations of the sandbox; strict where nothing is said."),
+        "unit": Field(UNIT, "The systemd unit."),
+        "health": Field(HEALTH, "How to see that it serves."),
+        "drain": Field(DRAIN, "How it is taken out of service without users noticing."),
+        "backup": Field(BACKUP, "What is backed up, and when."),
+        "min_available": Field(integer(0), "So many hosts of this service must be ready at any time."),
+    },
+)
+
+REQUIRES = Record(
+    fields={
+        "cpus": Field(integer(1), "CPU cores."),
+        "memory": Field(SIZE, "Memory."),
+        "disk": Field(MapOf(SIZE, key=r"/.*", key_label="path"), "Free space by path.", default=dict),
+        "iops": Field(integer(1), "Random write operations per second, measured once by fio."),
+        "architectures": Field(ListOf(choice(*ARCHITECTURES)), "Architectures that are allowed.", default=list),
+        "dns": Field(ListOf(TEXT), "Names that must resolve to the host's addresses.", default=list),
+    },
+)
+
+TIER = Record(
+    fields={
+        "requires": Field(REQUIRES, "What a host of this tier must have."),
+        "order": Field(integer(), "Rollouts go from the highest number to the lowest.", default=0),
+        "offline": Field(
+            choice("fail", "skip"), "What a host that cannot be reached means: an error, or skipped and caught up later.", default="fail"
+        ),
+        "description": Field(TEXT, "One line about the tier."),
+    },
+)
+
+FLEET = Record(
+    fields={
+        "fleet_services": Field(
+            MapOf(SERVICE, key=SERVICE_NAME, key_label="service name"), "The catalogue: every service, described once.", default=dict
+        ),
+        "fleet_placement": Field(
+            MapOf(ListOf(TEXT, single=True), key_label="group or host"),
+            "Which group or host runs which services; `like:<group>` stands for all services of another group.",
+            default=dict,
+        ),
+        "fleet_overrides": Field(
+            MapOf(MapOf(ANY, key_label="service"), key_label="tier, group or host"),
+            "What is different for a tier, a group or a host: parts of service descriptions, merged per key (service < tier < group < host). "
+            "Null takes a key away.",
+            default=dict,
+        ),
+        "fleet_tiers": Field(MapOf(TIER, key_label="inventory group"), "The tiers: inventory groups with what their hosts must have.", default=dict),
+    },
+)

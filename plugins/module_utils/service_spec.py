@@ -1,0 +1,500 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one join: catalogue, placement, tiers and overrides become the finished service specs of every host.
+
+Pure: the inventory comes in as plain data, the specs go out as plain data, and every mistake is collected with the
+inventory path of the key that holds it.
+"""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import join_path, suggest
+from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, TIER
+
+BINARIES = "/usr/local/bin"
+SYSTEM_DIRECTORIES = ("/", "/etc", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/opt", "/srv", "/run", "/home", "/root", "/tmp")
+"""Directories that belong to the distribution: the collection never sets their owner or mode."""
+
+_NAMED_LISTS = {"ports": "name", "config": "path", "directories": "path", "bootstrap": "creates"}
+"""Lists of a service whose items are merged by a key of theirs, so that an override can change one port of three."""
+
+
+@dataclass
+class Host:
+    """What the inventory says about one host, as plain data.
+
+    ``groups`` in the order in which Ansible lets their variables win (parents first). ``catalogue`` holds the descriptions
+    of the services placed here, with the host's own variables filled in.
+    """
+
+    name: str
+    groups: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    placement: Mapping[str, Any] = field(default_factory=dict)
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    tiers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Fleet:
+    """The whole inventory: its hosts by name, and the members of its groups."""
+
+    hosts: dict[str, Host]
+    groups: Mapping[str, list[str]]
+
+    def addresses(self, source: str) -> list[str]:
+        """Return the addresses behind a source: of every member of a group, of a host, or the source itself.
+
+        Raises ValueError, worded for the person who wrote the source.
+        """
+        kind, _colon, name = source.partition(":")
+        if kind == "group" and name:
+            if name not in self.groups:
+                raise ValueError(f"no inventory group is called {name!r}; {suggest(name, self.groups)}")
+            members = self.groups[name]
+            if not members:
+                raise ValueError(f"group {name!r} has no hosts, so nobody could connect; add a host to it, or write from: none")
+            return [address for member in members for address in self._of_host(member)]
+        if kind == "host" and name in self.hosts:
+            return self._of_host(name)
+        if kind == "host" and name and "::" not in source:
+            raise ValueError(f"no inventory host is called {name!r}; {suggest(name, self.hosts)}")
+        return [source]
+
+    def _of_host(self, name: str) -> list[str]:
+        addresses = self.hosts[name].addresses
+        if not addresses:
+            raise ValueError(f"host {name} has no known address; set fleet_addresses for it (a list of its IPv4 and IPv6 addresses)")
+        return addresses
+
+
+def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, str]) -> Any:
+    """Return ``base`` with ``layer`` laid over it: mappings per key, everything else replaced, null taking a key away.
+
+    ``origins`` learns, for each merged path, the path of the layer it came from, so that mistakes name the right place.
+    """
+    if not isinstance(base, Mapping) or not isinstance(layer, Mapping):
+        origins[path] = layer_path
+        return copy.deepcopy(layer)
+    merged = dict(base)
+    for key, value in layer.items():
+        below, layer_below = join_path(path, key), join_path(layer_path, key)
+        if value is None:
+            merged.pop(key, None)
+        elif key in _NAMED_LISTS and _is_named(merged.get(key), _NAMED_LISTS[key]) and _is_named(value, _NAMED_LISTS[key]):
+            merged[key] = _merge_named(merged[key], value, _NAMED_LISTS[key], below, layer_below, origins)
+        elif key in merged:
+            merged[key] = merge(merged[key], value, below, layer_below, origins)
+        else:
+            origins[below] = layer_below
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _is_named(items: Any, name_key: str) -> bool:
+    return isinstance(items, list) and all(isinstance(item, Mapping) and name_key in item for item in items)
+
+
+def _merge_named(base: list[Any], layer: list[Any], name_key: str, path: str, layer_path: str, origins: dict[str, str]) -> list[Any]:
+    merged = list(base)
+    places = {item[name_key]: index for index, item in enumerate(merged)}
+    for layer_index, item in enumerate(layer):
+        index = places.get(item[name_key], len(merged))
+        below, layer_below = join_path(path, index), join_path(layer_path, layer_index)
+        if index == len(merged):
+            origins[below] = layer_below
+            merged.append(copy.deepcopy(item))
+        else:
+            merged[index] = merge(merged[index], item, below, layer_below, origins)
+    return merged
+
+
+def original_path(path: str, origins: Mapping[str, str]) -> str:
+    """Return where in the inventory a merged path was written: the longest known beginning, translated."""
+    known = [start for start in origins if path == start or path.startswith((f"{start}.", f"{start}["))]
+    if not known:
+        return path
+    start = max(known, key=len)
+    return origins[start] + path[len(start) :]
+
+
+def placed(placement: Mapping[str, Any], name: str, mistakes: list[Mistake], trail: tuple[str, ...] = ()) -> list[str]:
+    """Return the services that ``placement`` names for one group or host, with ``like:<group>`` followed."""
+    path = join_path("fleet_placement", name)
+    if name in trail:
+        circle = _circle(trail[trail.index(name) :])
+        mistakes.append(
+            Mistake(
+                join_path("fleet_placement", circle[0]), f"circular placement: {' → '.join(circle)}", "name the services themselves in one of them"
+            )
+        )
+        return []
+    entry = placement.get(name)
+    items = [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []
+    services: list[str] = []
+    for index, item in enumerate(items):
+        if not isinstance(item, str):
+            continue  # reported by the schema
+        if not item.startswith("like:"):
+            services.append(item)
+        elif item[5:] in placement:
+            services.extend(placed(placement, item[5:], mistakes, (*trail, name)))
+        else:
+            mistakes.append(Mistake(join_path(path, index), f"fleet_placement has no entry {item[5:]!r}", suggest(item[5:], placement)))
+    return services
+
+
+def _circle(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a circle of names, closed, beginning with the least, so that it is said once wherever one enters it."""
+    first = names.index(min(names))
+    return (*names[first:], *names[:first], names[first])
+
+
+def services_of(host: Host, mistakes: list[Mistake]) -> list[str]:
+    """Return the names of the services placed on a host, through its groups and by its own name, each once, sorted."""
+    names = [name for name in (*host.groups, host.name) if name in host.placement]
+    return sorted({service for name in names for service in placed(host.placement, name, mistakes)})
+
+
+def hosts_of(service: str, placement: Mapping[str, Any], groups: Mapping[str, list[str]]) -> list[str]:
+    """Return the hosts that ``placement`` puts a service on, sorted."""
+    found: set[str] = set()
+    for name in placement:
+        if service in placed(placement, name, []):
+            found.update(groups.get(name, [name]))
+    return sorted(found)
+
+
+def tier_of(host: Host, mistakes: list[Mistake]) -> str:
+    """Return the tier of a host: the one of its groups that is a key of ``fleet_tiers``, or nothing."""
+    tiers = [group for group in host.groups if group in host.tiers]
+    if len(tiers) > 1:
+        mistakes.append(Mistake("fleet_tiers", f"host {host.name} is in several tiers: {', '.join(tiers)}", "keep it in one of these groups"))
+    return tiers[-1] if tiers else ""
+
+
+def check_fleet(fleet: Fleet) -> list[Mistake]:
+    """Return the mistakes of what is said once for the whole fleet: placement, tiers, and the layers of overrides."""
+    mistakes: list[Mistake] = []
+    layers = {*fleet.groups, *fleet.hosts}
+    for host in fleet.hosts.values():
+        for name, value in (("fleet_placement", host.placement), ("fleet_overrides", host.overrides), ("fleet_tiers", host.tiers)):
+            FLEET.fields[name].kind.read(value, name, mistakes)
+            for key in value if isinstance(value, Mapping) else ():
+                if key not in layers:
+                    mistakes.append(Mistake(join_path(name, key), "no inventory group or host has this name", suggest(str(key), layers)))
+    return sorted(set(mistakes))
+
+
+def finish_host(host: Host, fleet: Fleet, known_services: Iterable[str], mistakes: list[Mistake]) -> dict[str, Any]:
+    """Return a host's finished service specs by name, every default filled in; mistakes go to ``mistakes``."""
+    tier = tier_of(host, mistakes)
+    finished: dict[str, Any] = {}
+    for name in services_of(host, mistakes):
+        if name not in known_services:
+            mistakes.append(Mistake(_placement_path(host, name), f"{name!r} is not in fleet_services", suggest(name, known_services)))
+            continue
+        spec = finish_service(name, host, tier, fleet, mistakes)
+        if spec is not None:
+            finished[name] = spec
+    mistakes.extend(_clashes(host.name, finished))
+    mistakes.extend(_order_mistakes(host.name, finished))
+    return finished
+
+
+def _placement_path(host: Host, service: str) -> str:
+    """Return the path of the placement entry that puts ``service`` on ``host``."""
+    for name in (*host.groups, host.name):
+        entry = host.placement.get(name)
+        items = [entry] if isinstance(entry, str) else entry or []
+        if service in items:
+            return join_path(join_path("fleet_placement", name), items.index(service))
+    return "fleet_placement"
+
+
+def finish_service(name: str, host: Host, tier: str, fleet: Fleet, mistakes: list[Mistake]) -> dict[str, Any] | None:
+    """Return one finished service spec on one host, or None when what is written cannot be read."""
+    path = join_path("fleet_services", name)
+    origins: dict[str, str] = {}
+    described: Any = host.catalogue.get(name)
+    layers = ([tier] if tier else []) + [group for group in host.groups if group != tier] + [host.name]
+    for layer in layers:
+        override = host.overrides.get(layer) or {}
+        if isinstance(override, Mapping) and name in override:
+            layer_path = join_path(join_path("fleet_overrides", layer), name)
+            described = merge(described, override[name], path, layer_path, origins)
+    found: list[Mistake] = []
+    spec = SERVICE.read(described, path, found)
+    if spec is not None and not found:
+        spec["name"] = name
+        _fill(spec, found, path)
+        _join_sources(spec, host, fleet, found, path)
+        _check(spec, found, path)
+    mistakes.extend(Mistake(original_path(one.path, origins), one.problem, one.remedy) for one in found)
+    return None if found else spec
+
+
+def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Fill the defaults that depend on other keys."""
+    name = spec["name"]
+    spec["description"] = spec["description"] or name
+    account = spec["account"]
+    account["user"] = account["user"] or name
+    account["group"] = account["group"] or account["user"]
+    account["home"] = account["home"] or f"/var/lib/{name}"
+    if len(account["user"]) > 32:
+        mistakes.append(
+            Mistake(f"{path}.account.user", f"{account['user']!r} has more than 32 characters, too many for an account", "set account.user")
+        )
+
+    binaries = spec["binaries"]
+    if binaries is None:
+        binaries = [spec["command"][0]] if spec["command"] and "/" not in spec["command"][0] else []
+    spec["binaries"] = binaries if isinstance(binaries, dict) else {one: one for one in binaries}
+
+    for directory in spec["directories"]:
+        directory["owner"] = directory["owner"] or account["user"]
+        directory["group"] = directory["group"] or account["group"]
+    if account["home"] not in [directory["path"] for directory in spec["directories"]]:
+        spec["directories"].insert(
+            0, {"path": account["home"], "owner": account["user"], "group": account["group"], "mode": "0750", "writable": True}
+        )
+
+    for config in spec["config"]:
+        config["owner"] = config["owner"] or (account["user"] if config["secret"] else "root")
+        config["group"] = config["group"] or account["group"]
+        config["mode"] = config["mode"] or ("0600" if config["secret"] else "0640")
+        if config["reloadable"] is None:
+            config["reloadable"] = spec["reload"] is not None
+
+    spec["secrets"] = {key: value if isinstance(value, dict) else {"value": value, "as": "environment"} for key, value in spec["secrets"].items()}
+    spec["environment_file"] = spec["environment_file"] or f"/etc/{name}/{name}.env"
+    spec["unit"]["name"] = f"{name}.service"
+    spec["unit"]["description"] = spec["unit"]["description"] or spec["description"]
+    spec["unit"]["working_directory"] = spec["unit"]["working_directory"] or account["home"]
+    privileged = any(int(port["port"].partition(":")[0]) < 1024 and port["listen"] for port in spec["ports"])
+    if privileged and "CAP_NET_BIND_SERVICE" not in spec["sandbox"]["capabilities"]:
+        spec["sandbox"]["capabilities"].append("CAP_NET_BIND_SERVICE")
+
+
+def _join_sources(spec: dict[str, Any], host: Host, fleet: Fleet, mistakes: list[Mistake], path: str) -> None:
+    """Replace groups and hosts in ports and egress by their addresses."""
+
+    def resolve(sources: list[str], where: str) -> list[str]:
+        addresses: list[str] = []
+        for index, source in enumerate(sources):
+            if source in ("any", "none"):
+                addresses.append(source)
+                continue
+            try:
+                addresses.extend(fleet.addresses(source))
+            except ValueError as error:
+                problem, _semicolon, remedy = str(error).partition("; ")
+                mistakes.append(Mistake(where if len(sources) == 1 else join_path(where, index), problem, remedy))
+        words = {"any", "none"} & set(addresses)
+        if words and len(sources) > 1:
+            mistakes.append(Mistake(where, f"{words.pop()!r} cannot stand beside other sources", "write it alone, or leave it out"))
+        # A host is no stranger to itself: its own address in a group's list would only be noise.
+        return sorted({address for address in addresses if address not in host.addresses}, key=address_order)
+
+    for index, port in enumerate(spec["ports"]):
+        port["sources"] = resolve(port["from"], f"{path}.ports[{index}].from")
+    spec["egress"] = resolve(spec["egress"], f"{path}.egress")
+
+
+def read_addresses(value: Any, path: str, mistakes: list[Mistake]) -> list[str]:
+    """Return a host's addresses as the inventory gives them: one address or a list, each checked."""
+    addresses = []
+    for index, item in enumerate(value if isinstance(value, list) else [value]):
+        try:
+            addresses.append(str(ipaddress.ip_address(str(item).partition("/")[0])))
+        except ValueError:
+            mistakes.append(Mistake(join_path(path, index), f"{item!r} is not an address", "write an IPv4 or IPv6 address, not a name"))
+    return addresses
+
+
+def address_order(address: str) -> tuple[int, str]:
+    """Return a sort key that puts words first, then IPv4, then IPv6."""
+    try:
+        network = ipaddress.ip_network(address, strict=False)
+    except ValueError:
+        return (0, address)
+    return (network.version, f"{int(network.network_address):040d}/{network.prefixlen:03d}")
+
+
+def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check what depends on several keys of one service."""
+    for check in (_check_artifact, _check_command, _check_config, _check_secrets, _check_repetitions, _check_databases):
+        check(spec, mistakes, path)
+
+
+def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    artifact = spec["artifact"]
+    if (artifact["url"] is None) == (artifact["file"] is None):
+        mistakes.append(Mistake(f"{path}.artifact", "needs exactly one of url and file", "keep the one that says where the release is"))
+    for key in ("url", "file"):
+        if isinstance(artifact[key], str):
+            _check_braces(artifact[key], f"{path}.artifact.{key}", ("version", "arch"), mistakes)
+    if artifact["sha256"] == {}:
+        mistakes.append(Mistake(f"{path}.artifact.sha256", "empty", "write the digest for each architecture of your hosts"))
+
+
+def _check_command(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    if not spec["command"]:
+        mistakes.append(Mistake(f"{path}.command", "empty", "write the daemon and its arguments"))
+    elif "/" not in spec["command"][0] and spec["command"][0] not in spec["binaries"]:
+        remedy = suggest(spec["command"][0], spec["binaries"])
+        mistakes.append(Mistake(f"{path}.command[0]", f"{spec['command'][0]!r} is not one of the binaries", remedy))
+    if spec["unit"]["watchdog"] and spec["unit"]["type"] != "notify":
+        problem = f"a unit of type {spec['unit']['type']} reports nothing to a watchdog"
+        mistakes.append(Mistake(f"{path}.unit.watchdog", problem, "set unit.type: notify, if the daemon can"))
+
+
+def _check_config(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    for index, config in enumerate(spec["config"]):
+        below = f"{path}.config[{index}]"
+        given = [key for key in ("content", "template", "file") if config[key] is not None]
+        if len(given) != 1:
+            mistakes.append(Mistake(below, f"needs exactly one of content, template and file, has {', '.join(given) or 'none'}"))
+        if config["validate"] and not any("{path}" in word for word in config["validate"]):
+            mistakes.append(Mistake(f"{below}.validate", "does not say where the candidate goes", "write {path} in its place"))
+        if config["reloadable"] and spec["reload"] is None:
+            mistakes.append(Mistake(f"{below}.reloadable", "the service has no reload", "describe reload, or leave reloadable out"))
+
+
+def _check_secrets(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    for key, secret in spec["secrets"].items():
+        if secret["as"] != "environment":
+            continue
+        below = join_path(f"{path}.secrets", key)
+        if not key.replace("_", "a").isalnum():
+            mistakes.append(Mistake(below, "cannot name an environment variable", "use letters, digits and _, or as: credential"))
+        if "\n" in secret["value"]:
+            mistakes.append(Mistake(below, "an environment variable has one line (its value is not shown)", "write as: credential"))
+        if key in spec["environment"]:
+            mistakes.append(Mistake(join_path(f"{path}.environment", key), "is a secret as well", "keep it under secrets only"))
+
+
+def _check_repetitions(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    for section, key in (("ports", "name"), ("config", "path"), ("directories", "path")):
+        names = [item[key] for item in spec[section]]
+        mistakes.extend(
+            Mistake(f"{path}.{section}[{index}].{key}", f"{name!r} stands there twice") for index, name in enumerate(names) if name in names[:index]
+        )
+
+
+def _check_databases(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    roots = [directory["path"] for directory in spec["directories"]]
+    for index, database in enumerate((spec["backup"] or {}).get("databases", [])):
+        if not any(database["path"].startswith(root.rstrip("/") + "/") for root in roots):
+            problem = f"{database['path']} is outside the service's directories"
+            mistakes.append(Mistake(f"{path}.backup.databases[{index}].path", problem, f"they are: {', '.join(roots)}"))
+
+
+def _check_braces(text: str, path: str, known: tuple[str, ...], mistakes: list[Mistake]) -> None:
+    for part in text.split("{")[1:]:
+        word = part.partition("}")[0]
+        if word not in known:
+            mistakes.append(Mistake(path, f"{{{word}}} is not filled in here", f"known: {', '.join('{' + one + '}' for one in known)}"))
+
+
+Claim = tuple[str, str, str]
+
+
+def _claims(spec: dict[str, Any]) -> Iterable[Claim]:
+    """Yield what a service claims for itself on its host: (what, how it is called, inventory path)."""
+    path = join_path("fleet_services", spec["name"])
+    for index, port in enumerate(spec["ports"]):
+        first, _colon, last = port["port"].partition(":")
+        for proto in port["proto"] if port["listen"] else ():
+            for number in range(int(first), int(last or first) + 1):
+                yield (f"port {proto}/{number}", f"port {number}/{proto}", f"{path}.ports[{index}].port")
+    if not spec["account"]["shared"]:
+        yield (f"user {spec['account']['user']}", f"account {spec['account']['user']!r}", f"{path}.account.user")
+    for index, config in enumerate(spec["config"]):
+        yield (f"path {config['path']}", f"path {config['path']}", f"{path}.config[{index}].path")
+    if any(secret["as"] == "environment" for secret in spec["secrets"].values()):
+        yield (f"path {spec['environment_file']}", f"path {spec['environment_file']}", f"{path}.environment_file")
+    for directory in spec["directories"]:
+        if not (spec["account"]["shared"] and directory["path"] == spec["account"]["home"]):
+            yield (f"path {directory['path']}", f"path {directory['path']}", f"{path}.directories")
+    for binary in spec["binaries"]:
+        yield (f"path {BINARIES}/{binary}", f"binary {BINARIES}/{binary}", f"{path}.binaries")
+
+
+def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
+    """Return a mistake for each thing that two services of one host both claim, naming both."""
+    mistakes: list[Mistake] = []
+    owners: dict[str, tuple[str, str]] = {}
+    told: set[tuple[str, str]] = set()
+    for name, spec in specs.items():
+        for thing, called, path in _claims(spec):
+            first, first_path = owners.setdefault(thing, (name, path))
+            if (path, first_path) in told or (first == name and path == first_path):
+                continue
+            if first == name and not thing.startswith("port"):
+                continue
+            told.add((path, first_path))
+            mistakes.append(
+                Mistake(
+                    path,
+                    f"{called} is taken on host {host} by {first} ({first_path})",
+                    "give one of the two another, or place them on different hosts",
+                )
+            )
+    return mistakes
+
+
+def _order_mistakes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
+    """Return a mistake for each circle in the start order of one host's services, and turn their names into units."""
+    mistakes: list[Mistake] = []
+    edges = {name: [other for key in ("after", "requires") for other in spec["unit"][key] if other in specs] for name, spec in specs.items()}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if name in trail:
+            ordered = _circle(trail[trail.index(name) :])
+            mistakes.append(
+                Mistake(
+                    f"fleet_services.{ordered[0]}.unit.after", f"circular start order on host {host}: {' → '.join(ordered)}", "take one of them out"
+                )
+            )
+            return
+        for other in edges[name]:
+            visit(other, (*trail, name))
+
+    for name in edges:
+        visit(name, ())
+    for spec in specs.values():
+        for key in ("after", "wants", "requires", "on_failure"):
+            spec["unit"][key] = [unit if "." in unit else f"{unit}.service" for unit in spec["unit"][key]]
+    return sorted(set(mistakes))
+
+
+def finish_tier(host: Host, mistakes: list[Mistake]) -> dict[str, Any]:
+    """Return the finished tier of a host: its name and what ``fleet_tiers`` says about it."""
+    name = tier_of(host, [])
+    found: list[Mistake] = []
+    finished = TIER.read(host.tiers.get(name) or {}, join_path("fleet_tiers", name), found) or {}
+    mistakes.extend(found)
+    return {"name": name, **finished}
+
+
+def join(fleet: Fleet, known_services: Mapping[str, Iterable[str]], mistakes: list[Mistake]) -> dict[str, dict[str, Any]]:
+    """Return, for every host, its tier and finished services: ``{host: {"tier": …, "services": {name: spec}}}``.
+
+    ``known_services`` names, per host, every service of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
+    """
+    mistakes.extend(check_fleet(fleet))
+    return {
+        name: {"tier": finish_tier(host, mistakes), "services": finish_host(host, fleet, known_services[name], mistakes)}
+        for name, host in fleet.hosts.items()
+    }

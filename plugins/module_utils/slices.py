@@ -1,0 +1,425 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From finished service specs to what each role must bring about on one host: one slice per role.
+
+Pure: whatever must be read from the controller (templates, files) comes in through ``Sources``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from ansible_collections.hearth.fleet.plugins.module_utils import accounts, config_formats, unit_file, units
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import SYSTEM_DIRECTORIES
+
+RELEASES = "/opt"
+"""Where every service keeps its releases, in a directory of its own."""
+
+Inputs = Mapping[str, Mapping[str, Any]]
+"""Role inputs of one host, by role and by name, defaults filled in."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """How the text of a user's own file comes in, and the absolute path of one; both raise FleetError."""
+
+    template: Callable[[str], str]
+    read: Callable[[str], str]
+    find: Callable[[str], str]
+
+
+def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
+    """Return the desired state of host ``name``: its services, and one slice per role."""
+    services = joined["services"]
+    files = {service: config_paths(spec, sources, mistakes) for service, spec in services.items()}
+    return {
+        "host": {"name": name, "tier": joined["tier"]["name"], "addresses": addresses, "offline": joined["tier"]["offline"]},
+        "services": services,
+        "account": account_slice(services, inputs["account"], mistakes),
+        "release": [release(spec, inputs["release"], sources, mistakes) for spec in services.values()],
+        "config": {
+            "paths": _once([path for service, spec in services.items() for path in [*config_parents(spec, files[service]), *files[service]]]),
+            "bootstrap": [one for spec in services.values() for one in bootstraps(spec)],
+        },
+        "unit": unit_slice(services, files, inputs["unit"], mistakes),
+        "firewall": firewall_slice(services, inputs["firewall"]),
+        "preflight": preflight_slice(services, joined["tier"], inputs["preflight"], addresses, mistakes),
+        "rollout": [rollout(spec) for spec in services.values()],
+    }
+
+
+def without_content(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the slices as the host needs them to look at itself: digests instead of content, nothing secret."""
+
+    def bare(paths: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{key: value for key, value in path.items() if key not in ("content", "secret_content", "validate")} for path in paths]
+
+    return {
+        "account": {**wanted["account"], "paths": bare(wanted["account"]["paths"])},
+        "release": [{key: value for key, value in one.items() if key != "headers"} for one in wanted["release"]],
+        "config": {**wanted["config"], "paths": bare(wanted["config"]["paths"])},
+        "unit": {
+            "paths": bare(wanted["unit"]["paths"]),
+            "units": [{key: value for key, value in unit.items() if key != "content"} for unit in wanted["unit"]["units"]],
+        },
+        "firewall": wanted["firewall"],
+        "preflight": wanted["preflight"],
+        "rollout": wanted["rollout"],
+    }
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text as it will stand in a file."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file(service: str, path: str, text: str, *, owner: str, group: str, mode: str, secret: bool = False, **more: Any) -> dict[str, Any]:
+    content = {"secret_content" if secret else "content": text}
+    return {
+        "path": path,
+        "state": "file",
+        "service": service,
+        "owner": owner,
+        "group": group,
+        "mode": _mode(mode),
+        "sha256": digest(text),
+        **content,
+        **more,
+    }
+
+
+def _directory(service: str, path: str, *, owner: str, group: str, mode: str) -> dict[str, Any]:
+    return {"path": path, "state": "directory", "service": service, "owner": owner, "group": group, "mode": _mode(mode)}
+
+
+def _mistake(error: FleetError) -> Mistake:
+    """Return an error of the form "path: problem, arrow, remedy" as a mistake."""
+    said, _arrow, remedy = str(error).partition("\n  → ")
+    path, _colon, problem = said.partition(": ")
+    return Mistake(path, problem, remedy)
+
+
+def _mode(mode: str) -> str:
+    return mode.rjust(4, "0")
+
+
+def _once(paths: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the paths without repetition; the first description of a path wins."""
+    seen: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        seen.setdefault(path["path"], path)
+    return list(seen.values())
+
+
+def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, Any]:
+    """Return groups, users and directories: of the services, and of the host's operators."""
+    operators: dict[str, Any] = {"groups": [], "users": [], "paths": []}
+    try:
+        operators = accounts.operator_slices(inputs["account_operators"], exclusive_keys=inputs["account_operators_exclusive_keys"])
+    except InventoryError as error:
+        mistakes.extend(error.mistakes)
+    groups: dict[str, Any] = {}
+    users: dict[str, Any] = {}
+    for name, spec in services.items():
+        account = spec["account"]
+        groups.setdefault(account["group"], {"name": account["group"], "gid": account["gid"], "system": True})
+        users.setdefault(
+            account["user"],
+            {
+                "name": account["user"],
+                "group": account["group"],
+                "groups": sorted(account["groups"]),
+                "uid": account["uid"],
+                "home": account["home"],
+                "shell": "/usr/sbin/nologin",
+                "system": True,
+                "create_home": False,
+                "comment": spec["description"].replace(":", " "),
+                "service": name,
+            },
+        )
+    directories = [
+        _directory(name, one["path"], owner=one["owner"], group=one["group"], mode=one["mode"])
+        for name, spec in services.items()
+        for one in spec["directories"]
+        if one["path"] not in SYSTEM_DIRECTORIES
+    ]
+    return {
+        "groups": [*groups.values(), *operators["groups"]],
+        "users": [*users.values(), *operators["users"]],
+        "paths": _once([*directories, *operators["paths"]]),
+    }
+
+
+def per_architecture(value: Any, architectures: Iterable[str]) -> dict[str, str]:
+    """Return a value for each architecture: its own entry, or the one that stands for any."""
+    if isinstance(value, str):
+        return dict.fromkeys(architectures, value)
+    return {arch: value.get(arch, value.get("any")) for arch in architectures if value.get(arch, value.get("any"))}
+
+
+def release(spec: Mapping[str, Any], inputs: Mapping[str, Any], sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
+    """Return the release of a service, with where its artifact is for each architecture."""
+    artifact = spec["artifact"]
+    path = join_path("fleet_services", spec["name"]) + ".artifact"
+    digests = artifact["sha256"] if isinstance(artifact["sha256"], dict) else {"any": artifact["sha256"]}
+    signature = artifact["signature"] and dict(artifact["signature"])
+    return {
+        "service": spec["name"],
+        "version": spec["version"],
+        "root": posixpath.join(RELEASES, spec["name"]),
+        "artifacts": {
+            arch: {"sha256": sha256, **_location(artifact, arch, spec["version"], path, sources, mistakes)} for arch, sha256 in digests.items()
+        },
+        "format": artifact["format"],
+        "binaries": spec["binaries"],
+        "signature": signature and {**signature, **_signatures(signature, digests, spec["version"], path, sources, mistakes)},
+        "keep": spec["keep"] or inputs["release_keep"],
+        "version_command": spec["version_command"],
+        "version_pattern": spec["version_pattern"] or "",
+        "via": artifact["via"] or inputs["release_via"],
+        "headers": artifact["headers"],
+        "proxy": inputs["release_proxy"],
+        "timeout": seconds(inputs["release_timeout"]),
+        "retries": inputs["release_retries"],
+        "unit": spec["unit"]["name"],
+    }
+
+
+def _location(artifact: Mapping[str, Any], arch: str, version: str, path: str, sources: Sources, mistakes: list[Mistake]) -> dict[str, str]:
+    """Return ``{"url": …}`` or ``{"file": …}`` of one architecture, filled in."""
+    kind = "url" if artifact["url"] else "file"
+    text = per_architecture(artifact[kind], [arch]).get(arch)
+    if text is None:
+        mistakes.append(Mistake(f"{path}.{kind}", f"nothing for {arch}, which has a digest", f"add {kind}.{arch}"))
+        return {}
+    text = text.replace("{version}", version).replace("{arch}", arch)
+    if kind == "url":
+        if not text.startswith(("https://", "http://")):
+            mistakes.append(Mistake(f"{path}.url", f"{text!r} is not a URL", "write it like https://host/path; a file on the controller is `file`"))
+        return {"url": text}
+    try:
+        return {"file": sources.find(text)}
+    except FleetError as error:
+        mistakes.append(Mistake(f"{path}.file", str(error)))
+        return {}
+
+
+def _signatures(
+    signature: Mapping[str, Any], architectures: Iterable[str], version: str, path: str, sources: Sources, mistakes: list[Mistake]
+) -> dict[str, Any]:
+    if not signature["url"] and not signature["file"]:
+        return {"url": {}, "file": {}}
+    found = {arch: _location(signature, arch, version, f"{path}.signature", sources, mistakes) for arch in architectures}
+    return {kind: {arch: one[kind] for arch, one in found.items() if kind in one} for kind in ("url", "file")}
+
+
+def config_paths(spec: Mapping[str, Any], sources: Sources, mistakes: list[Mistake]) -> list[dict[str, Any]]:
+    """Return the files that a service reads: rendered config, the secrets' environment file, credentials."""
+    name = spec["name"]
+    base = join_path("fleet_services", name)
+    files = []
+    for index, config in enumerate(spec["config"]):
+        text = _config_text(config, f"{base}.config[{index}]", sources, mistakes)
+        if text is not None:
+            files.append(
+                _file(
+                    name,
+                    config["path"],
+                    text,
+                    owner=config["owner"],
+                    group=config["group"],
+                    mode=config["mode"],
+                    secret=config["secret"],
+                    validate=config["validate"],
+                    validate_as=spec["account"]["user"],
+                )
+            )
+    environment = {key: secret["value"] for key, secret in spec["secrets"].items() if secret["as"] == "environment"}
+    if environment:
+        text = config_formats.encode("env", environment, join_path("fleet_services", name) + ".secrets")
+        files.append(_file(name, spec["environment_file"], text, owner="root", group="root", mode="0600", secret=True))
+    files.extend(
+        _file(name, credential["path"], spec["secrets"][credential["name"]]["value"], owner="root", group="root", mode="0600", secret=True)
+        for credential in credentials(spec)
+    )
+    return files
+
+
+def _config_text(config: Mapping[str, Any], path: str, sources: Sources, mistakes: list[Mistake]) -> Any:
+    try:
+        if config["template"] is not None:
+            return sources.template(config["template"])
+        if config["file"] is not None:
+            return sources.read(config["file"])
+        return config_formats.encode(config["format"] or config_formats.guess_format(config["path"]), config["content"], f"{path}.content")
+    except config_formats.ContentError as error:
+        mistakes.extend(error.mistakes)
+    except FleetError as error:
+        mistakes.append(Mistake(path, str(error)))
+    return None
+
+
+def config_parents(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the directories that hold a service's files and belong to nobody else: root's, readable by its group."""
+    group = spec["account"]["group"]
+    own = [one["path"] for one in spec["directories"]]
+    parents: list[str] = []
+    for file in files:
+        parent = posixpath.dirname(file["path"])
+        while parent not in SYSTEM_DIRECTORIES and parent not in own:
+            parents.append(parent)
+            parent = posixpath.dirname(parent)
+    return [_directory(spec["name"], path, owner="root", group=group, mode="0750") for path in sorted(set(parents))]
+
+
+def credentials(spec: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the systemd credentials of a service: name, and the path that only root can read."""
+    return [
+        {"name": key, "path": f"/etc/{spec['name']}/credentials/{key}"} for key, secret in spec["secrets"].items() if secret["as"] == "credential"
+    ]
+
+
+def environment_files(spec: Mapping[str, Any]) -> list[str]:
+    """Return the environment files of a service: the one of its secrets, where it has any."""
+    return [spec["environment_file"]] if any(secret["as"] == "environment" for secret in spec["secrets"].values()) else []
+
+
+def bootstraps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the commands that run once before a service's first start."""
+    return [
+        {
+            "service": spec["name"],
+            "command": [unit_file.executable(one["command"][0]), *one["command"][1:]],
+            "creates": one["creates"],
+            "timeout": one["timeout"],
+            "user": spec["account"]["user"],
+            "group": spec["account"]["group"],
+            "environment_files": environment_files(spec),
+            "working_directory": spec["unit"]["working_directory"],
+        }
+        for one in spec["bootstrap"]
+    ]
+
+
+def unit_slice(
+    services: Mapping[str, Any], files: Mapping[str, list[dict[str, Any]]], inputs: Mapping[str, Any], mistakes: list[Mistake]
+) -> dict[str, Any]:
+    """Return the units, rendered, and the host tool that they call when they start."""
+    wanted = []
+    for name, spec in services.items():
+        stamped = [path["path"] for path in files[name]]
+        try:
+            content = unit_file.render({**spec, "credentials": credentials(spec), "environment_files": environment_files(spec), "stamp": stamped})
+        except FleetError as error:
+            mistakes.append(_mistake(error))
+            continue
+        threshold = spec["sandbox"]["exposure_max"]
+        wanted.append(
+            {
+                "service": name,
+                "name": spec["unit"]["name"],
+                "content": content,
+                "sha256": digest(content),
+                "exposure_max": inputs["unit_exposure_max"] if threshold is None else threshold,
+                "enabled": True,
+                "stamp": stamped,
+            }
+        )
+    tool = _file("", units.STAMP_PATH, units.STAMP_SCRIPT, owner="root", group="root", mode="0755")
+    directory = _directory("", posixpath.dirname(units.STAMP_PATH), owner="root", group="root", mode="0755")
+    return {"units": wanted, "paths": [directory, tool] if wanted else []}
+
+
+def firewall_slice(services: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole rule set of a host: SSH, the host's own rules, and one rule per port, protocol and source."""
+    rules = [
+        _rule("limit" if inputs["firewall_ssh_limit"] else "allow", str(port), "tcp", source, "host/ssh")
+        for port in inputs["firewall_ssh_ports"]
+        for source in inputs["firewall_ssh_from"]
+    ]
+    for one in inputs["firewall_rules"]:
+        rules += [
+            _rule(one["action"], str(one["port"]).replace("-", ":"), proto, source, f"host/{one['name']}", one["interface"])
+            for proto in one["proto"]
+            for source in one["from"]
+        ]
+    closed = inputs["firewall_default_incoming"] != "allow"
+    for name, spec in services.items():
+        for port in spec["ports"]:
+            for source in port["sources"]:
+                if source == "none" and closed:
+                    continue  # what the default policy closes needs no rule
+                action = "deny" if source == "none" else "limit" if port["limit"] else "allow"
+                rules += [
+                    _rule(action, port["port"], proto, "any" if source == "none" else source, f"{name}/{port['name']}") for proto in port["proto"]
+                ]
+    return {
+        "enabled": inputs["firewall_enabled"],
+        "defaults": {direction: inputs[f"firewall_default_{direction}"] for direction in ("incoming", "outgoing", "routed")},
+        "ipv6": inputs["firewall_ipv6"],
+        "logging": inputs["firewall_logging"],
+        "exclusive": inputs["firewall_exclusive"],
+        "rules": [dict(rule) for rule in dict.fromkeys(tuple(rule.items()) for rule in rules)],
+        "keep_connection": inputs["firewall_keep_connection"],
+        "confirm_seconds": inputs["firewall_confirm_seconds"],
+        "ssh_ports": inputs["firewall_ssh_ports"],
+    }
+
+
+def _rule(action: str, port: str, proto: str, source: str, owner: str, interface: str = "") -> dict[str, str]:
+    return {"action": action, "port": port, "proto": proto, "source": source, "interface": interface or "", "owner": owner}
+
+
+def preflight_slice(
+    services: Mapping[str, Any], tier: Mapping[str, Any], inputs: Mapping[str, Any], addresses: list[str], mistakes: list[Mistake]
+) -> dict[str, Any]:
+    """Return what a host must have: the tier's requirements, and the host's own inputs where they say more."""
+    requires = tier["requires"]
+    try:
+        memory = size_bytes(inputs["preflight_memory"]) if inputs["preflight_memory"] else requires["memory"]
+        disk = {**requires["disk"], **{path: size_bytes(size) for path, size in inputs["preflight_disk"].items()}}
+        offset = seconds(inputs["preflight_clock_offset"])
+    except ValueError as error:
+        mistakes.append(Mistake("preflight_*", str(error)))
+        memory, disk, offset = None, {}, 0
+    return {
+        "tier": tier["name"],
+        "cpus": inputs["preflight_cpus"] or requires["cpus"],
+        "memory_bytes": memory,
+        "disk": [{"path": path, "free_bytes": free} for path, free in sorted(disk.items())],
+        "architectures": inputs["preflight_architectures"] or requires["architectures"],
+        "python": inputs["preflight_python"],
+        "clock": True,
+        "clock_offset": offset,
+        "iops": inputs["preflight_iops"] or requires["iops"],
+        "dns": inputs["preflight_dns"] or requires["dns"],
+        "addresses": addresses,
+        "ports": [
+            {"service": name, "port": port["port"], "proto": proto, "unit": spec["unit"]["name"]}
+            for name, spec in services.items()
+            for port in spec["ports"]
+            if port["listen"]
+            for proto in port["proto"]
+        ],
+        "on_finding": inputs["preflight_on_finding"],
+    }
+
+
+def rollout(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what starting and restarting a service needs to know."""
+    return {
+        "service": spec["name"],
+        "unit": spec["unit"]["name"],
+        "health": spec["health"],
+        "reload": spec["reload"] is not None,
+        "reloadable": [config["path"] for config in spec["config"] if config["reloadable"]],
+    }

@@ -1,0 +1,54 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How texts are written in unit files, so that systemd reads back exactly what was meant (systemd.syntax(7), systemd.service(5)).
+
+Pure. Every function takes ``where``, the inventory path that an error names, and raises FleetError for a text that no
+unit file can carry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:,@%+=~-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def line(text: str, where: str) -> str:
+    """Return a text that stands alone behind ``Key=`` and is taken as it is, such as a description or one path."""
+    _require_printable(text, where)
+    if text != text.strip() or text.endswith("\\"):
+        raise FleetError(f"{where}: {text!r} begins or ends with a space or ends with \\, which systemd does not keep there\n  → leave that out")
+    return text.replace("%", "%%")
+
+
+def word(text: str, where: str) -> str:
+    """Return a text as one word of a list of words, in quotes where it needs them."""
+    _require_printable(text, where)
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").replace("%", "%%")
+    return escaped if _PLAIN_WORD.fullmatch(text) else f'"{escaped}"'
+
+
+def words(texts: Iterable[str], where: str) -> str:
+    """Return several texts as the words of one value."""
+    return " ".join(word(text, where) for text in texts)
+
+
+def command(argv: Iterable[str], where: str) -> str:
+    """Return a command line that systemd splits into exactly these arguments, without putting variables in.
+
+    The program stands first, as an absolute path, so that it cannot be read as one of systemd's prefixes (``-``, ``+``, ``@``).
+    """
+    return " ".join(word(text, f"{where}[{index}]").replace("$", "$$") for index, text in enumerate(argv))
+
+
+def _require_printable(text: str, where: str) -> None:
+    found = _CONTROL.search(text)
+    if found:
+        raise FleetError(
+            f"{where}: has the character {found[0]!r}, which a unit file cannot carry\n  → put the text into a config file, and name that"
+        )

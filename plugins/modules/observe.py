@@ -1,0 +1,104 @@
+#!/usr/bin/python
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: observe
+short_description: Look at a host once, and say what differs from its desired state
+version_added: "0.1.0"
+author:
+  - hearth.fleet contributors (@hearth-fleet)
+description:
+  - Reads everything that any role of the collection cares about, in one call, and compares it with what is wanted of the host.
+  - Changes nothing. What is wanted is sent without contents and without secrets; digests stand in for them.
+options:
+  specs:
+    description: The desired state of the host, as M(hearth.fleet.service_spec) returns it.
+    type: dict
+    required: true
+  probe:
+    description: Also ask every running service once whether it is ready.
+    type: bool
+    default: false
+  every:
+    description: Call every role due, whether anything differs or not.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run in check mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
+    support: none
+seealso:
+  - module: hearth.fleet.service_spec
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  hearth.fleet.observe:
+    specs: "{{ fleet_service_specs }}"
+  register: look
+"""
+
+RETURN = r"""
+plan:
+  description:
+    - What differs, by area (C(account), C(release), C(config), C(unit), C(firewall)), each with C(item), C(reason), C(service) and C(action).
+    - C(due) names the areas whose roles must act; C(start), C(restart) and C(staged) say what follows for services;
+      C(preflight) is what the machine lacks; C(services) is the state of each service.
+  returned: success
+  type: dict
+facts:
+  description: What the machine is like.
+  returned: success
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.hearth.fleet.plugins.module_utils import plan, probe
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+
+
+def readiness(rollouts: list[dict[str, Any]], services: dict[str, Any]) -> dict[str, bool]:
+    """Return whether each service is ready, asked once."""
+    return {
+        one["service"]: services[one["service"]]["state"] == "active" and (not one["health"]["ready"] or probe.probe_once(one["health"]["ready"]).ok)
+        for one in rollouts
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    # Not logged on the host: what is wanted carries the operators' password hashes.
+    module = AnsibleModule(
+        argument_spec={
+            "wanted": {"type": "dict", "required": True},
+            "controller_time": {"type": "float", "required": True},
+            "resolved": {"type": "dict", "default": {}},
+            "probe": {"type": "bool", "default": False},
+            "every": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+        no_log=True,
+    )
+    wanted = module.params["wanted"]
+    try:
+        observed = plan.look(wanted, controller_time=module.params["controller_time"], resolved=module.params["resolved"])
+        planned = plan.plan(wanted, observed, every=module.params["every"])
+        if module.params["probe"]:
+            for service, ready in readiness(wanted["rollout"], planned["services"]).items():
+                planned["services"][service]["ready"] = ready
+    except FleetError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, plan=planned, facts=observed["preflight"])
+
+
+if __name__ == "__main__":
+    main()

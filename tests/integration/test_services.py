@@ -1,0 +1,226 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module services on the lab's systemd, of Debian 12 and 13: `pytest tests/integration/test_services.py`, after `make lab`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HOSTS = ("ops1", "relay2")
+PORT = 18734
+READY = f"http://127.0.0.1:{PORT}/readyz"
+
+# A daemon that is ready after some seconds, lingers when it is stopped, and crashes when it is told to.
+DAEMON = """
+import http.server, signal, sys, time
+begin, ready_after, linger, crash_after = time.monotonic(), float(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+print('daemon says hello', flush=True)
+if 0 <= crash_after:
+    time.sleep(crash_after)
+    sys.exit('daemon says: the database is locked')
+def stop(*_):
+    time.sleep(linger)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        ready = time.monotonic() - begin >= ready_after
+        self.send_response(200 if ready or self.path == '/livez' else 503)
+        self.end_headers()
+        self.wfile.write(b'ok' if ready else b'replaying the log')
+    def log_message(self, *_):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    allow_reuse_address = True
+Server(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+class Host:
+    """One host of the lab."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def shell(self, script: str) -> str:
+        command = [str(CHECKOUT / "tests/lab/lab"), "ssh", self.name, "--", script]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def daemon(
+        self,
+        name: str,
+        *,
+        port: int = PORT,
+        ready_after: float = 0,
+        linger: float = 0,
+        crash_after: float = -1,
+        unit: str = "Restart=always\nRestartSec=1",
+    ) -> None:
+        """Install the daemon as a unit that is gone after the next boot."""
+        service = f"[Service]\nType=exec\nExecStart=/usr/bin/python3 /run/hearth-test/daemon.py {port} {ready_after} {linger} {crash_after}\n{unit}\n"
+        self.shell(
+            "mkdir -p /run/hearth-test /run/systemd/system"
+            f" && cat > /run/hearth-test/daemon.py <<'END'\n{DAEMON}\nEND\n"
+            f"cat > /run/systemd/system/{name}.service <<'END'\n{service}\nEND\n"
+            "systemctl daemon-reload"
+        )
+
+    def services(self, *services: dict[str, Any], options: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Run the module, and return its result."""
+        command = [str(Path(sys.executable).parent / "ansible"), self.name, "-m", "hearth.fleet.services", "-a", json.dumps({"services": services})]
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        done = subprocess.run([*command, *options], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        found = re.search(rf"^{self.name} \| (\w+)!? => (\{{.*\}})", done.stdout, re.MULTILINE | re.DOTALL)
+        assert found, done.stdout + done.stderr
+        return {**json.loads(found[2]), "outcome": found[1], "output": done.stdout}
+
+
+@pytest.fixture(params=HOSTS)
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    one = Host(request.param)
+    try:
+        one.shell("true")
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip(f"the lab's {one.name} does not answer; tests/lab/lab up starts it")
+    yield one
+    one.shell(
+        "systemctl stop 'hearth-test-*.service'; rm -rf /run/systemd/system/hearth-test-*.service /run/hearth-test;"
+        " systemctl daemon-reload; systemctl reset-failed 'hearth-test-*.service' || true"
+    )
+
+
+def service(name: str, action: str = "start", **health: Any) -> dict[str, Any]:
+    return {"service": name, "unit": f"{name}.service", "action": action, "health": {"ready": READY, "deadline": 20, "interval": 0.5, **health}}
+
+
+def test_a_service_is_started_and_waited_for(host: Host) -> None:
+    host.daemon("hearth-test-a", ready_after=1.5)
+    result = host.services(service("hearth-test-a"))
+    [one] = result["services"]
+    assert result["changed"]
+    assert one["ready"]
+    assert 1.5 <= one["seconds"] < 4
+    assert one["answer"] == "HTTP 200: ok"
+    again = host.services(service("hearth-test-a"))
+    assert not again["changed"]
+    assert again["services"][0]["action"] == "none"
+
+
+def test_f34_the_old_process_does_not_count_as_ready(host: Host) -> None:
+    """While it is being stopped, the old process still answers well."""
+    host.daemon("hearth-test-a", linger=2, ready_after=1)
+    host.services(service("hearth-test-a"))
+    [one] = host.services(service("hearth-test-a", "restart", interval=0.1))["services"]
+    assert one["ready"]
+    assert 3 <= one["seconds"] < 6
+
+
+def test_services_take_as_long_as_the_slowest(host: Host) -> None:
+    names = [f"hearth-test-{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        host.daemon(name, port=PORT + number, ready_after=2)
+    wanted = [service(name, ready=f"http://127.0.0.1:{PORT + number}/readyz") for number, name in enumerate(names)]
+    before = time.monotonic()
+    result = host.services(*wanted)
+    assert [one["ready"] for one in result["services"]] == [True] * 4
+    assert time.monotonic() - before < 7, "one after the other they take 8 s and more"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param("Restart=always\nRestartSec=1", id="restarted"),
+        pytest.param("Restart=always\nRestartSec=60", id="waiting-for-its-restart"),
+        pytest.param("Restart=always\nRestartSec=0", id="start-limit"),
+        pytest.param("Restart=no", id="failed"),
+    ],
+)
+def test_f56_a_crash_loop_is_reported_before_the_deadline(host: Host, unit: str) -> None:
+    host.daemon("hearth-test-a", crash_after=0.3, unit=unit)
+    before = time.monotonic()
+    result = host.services(service("hearth-test-a", deadline=60))
+    assert time.monotonic() - before < 15
+    assert result["outcome"] == "FAILED"
+    assert re.search(r"hearth-test-a is not ready: it (crashed|failed)", result["msg"])
+    assert "daemon says: the database is locked" in result["msg"]
+    assert "Connection refused" in result["msg"]
+
+
+def test_f56_a_start_limit_does_not_stand_in_the_way_of_the_repair(host: Host) -> None:
+    host.daemon("hearth-test-a", crash_after=0, unit="Restart=always\nRestartSec=0")
+    assert host.services(service("hearth-test-a"))["outcome"] == "FAILED"
+    host.shell("for i in 1 2 3 4 5 6 7 8; do systemctl start hearth-test-a || true; done")
+    host.daemon("hearth-test-a")
+    result = host.services(service("hearth-test-a"))
+    assert result["outcome"] == "CHANGED", result["output"]
+
+
+def test_a_service_that_never_gets_ready_is_left_running_and_explained(host: Host) -> None:
+    host.daemon("hearth-test-a", ready_after=3600)
+    result = host.services(service("hearth-test-a", deadline=3, live=f"http://127.0.0.1:{PORT}/livez"))
+    assert result["outcome"] == "FAILED"
+    for said in (
+        "hearth-test-a is not ready: it did not answer well within 3 s",
+        "unit: hearth-test-a.service is active (running)",
+        f"readiness: {READY}: HTTP 503: replaying the log",
+        f"liveness: http://127.0.0.1:{PORT}/livez: HTTP 200",
+        "daemon says hello",
+        "journalctl -u hearth-test-a.service",
+    ):
+        assert said in result["msg"]
+    assert host.shell("systemctl is-active hearth-test-a").strip() == "active"
+
+
+def test_all_services_are_reported_when_one_fails(host: Host) -> None:
+    host.daemon("hearth-test-a")
+    result = host.services(service("hearth-test-a"), service("hearth-test-absent"))
+    assert [one["ready"] for one in result["services"]] == [True, False]
+    assert "hearth-test-absent is not ready: systemd knows no such unit" in result["msg"]
+    assert "hearth-test-a is" not in result["msg"]
+
+
+def test_without_a_probe_an_active_unit_is_ready(host: Host) -> None:
+    host.daemon("hearth-test-a")
+    [one] = host.services(service("hearth-test-a", ready=None))["services"]
+    assert (one["ready"], one["answer"]) == (True, "the unit is active")
+
+
+def test_a_command_asks_as_the_units_user(host: Host) -> None:
+    host.daemon("hearth-test-a", unit="User=nobody")
+    [one] = host.services(service("hearth-test-a", ready={"command": ["id", "-un"]}))["services"]
+    assert one["answer"] == "exit status 0: nobody"
+
+
+def test_a_reload_that_fails_leaves_the_service_running(host: Host) -> None:
+    host.daemon("hearth-test-a", unit="ExecReload=/bin/false")
+    host.services(service("hearth-test-a"))
+    result = host.services(service("hearth-test-a", "reload"))
+    assert result["outcome"] == "FAILED"
+    assert "systemctl reload: Job for hearth-test-a.service failed" in result["msg"]
+    assert host.shell("systemctl is-active hearth-test-a").strip() == "active"
+
+
+def test_check_mode_only_says_what_it_would_do(host: Host) -> None:
+    host.daemon("hearth-test-a")
+    wanted = {**service("hearth-test-a"), "reasons": ["not running"]}
+    result = host.services(wanted, service("hearth-test-absent"), options=("--check", "--diff"))
+    assert result["changed"]
+    assert "start hearth-test-a (hearth-test-a.service): not running\nstart hearth-test-absent (hearth-test-absent.service)\n" in result["output"]
+    assert host.shell("systemctl is-active hearth-test-a || true").strip() == "inactive"

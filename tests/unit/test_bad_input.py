@@ -1,0 +1,137 @@
+"""Bad input, seen through ``ansible-playbook site.yml``: every mistake is said, with its place, and no host is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fleets
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HOSTS = """
+all:
+  vars: {ansible_user: nobody}
+icn:
+  hosts:
+    relay1: {ansible_host: 192.0.2.1}
+    home1: {ansible_host: 192.0.2.2}
+monitoring:
+  hosts:
+empty:
+  hosts:
+"""
+
+SERVICES = f"""
+fleet_placement:
+  icn: [icnd, second, icn, third]
+  relay1: ["like:home1"]
+  home1: ["like:relay1"]
+fleet_services:
+  icnd:
+    version: 1.10
+    artifact: {{url: "https://example.org/{{version}}", sha256: {{amd64: {fleets.DIGEST}}}}}
+    comand: [icnd]
+    command: [icnd]
+  second:
+    version: "1.0"
+    artifact: {{url: "ftp://example.org/x", sha256: {fleets.DIGEST}}}
+    command: [second]
+    config: [{{path: /etc/second/second.toml, content: {{log: {{level: null}}}}}}]
+    ports:
+      - {{name: http, port: 8080, from: "group:empty"}}
+      - {{name: other, port: 8080, from: any}}
+  third:
+    version: "1.0"
+    artifact: {{url: "https://example.org/{{version}}", sha256: {fleets.DIGEST}}}
+    command: [third]
+    account: {{user: second}}
+    health: {{ready: "htp://x", deadline: soon}}
+    backup: {{recipients: [age1nonsense]}}
+    environment: {{PEERS: "{{{{ nowhere_defined }}}}"}}
+    secrets:
+      TOKEN: !vault |
+        $ANSIBLE_VAULT;1.1;AES256
+        62313365396662343061393464336163383764373764613633653634306231386433626436623361
+        6134333665353966363534333632666535333761666131620a663537646436643839616531643561
+        63396265333963386166373632626539326166353965363262633030333630313338646335303630
+        3438626666666137650a353638643435666633633964366338633066623234616432373231333331
+        6564
+firewall_loging: high
+"""
+
+SAID = {
+    "unknown key": "fleet_services.icnd.comand: unknown key",
+    "a suggestion": "did you mean 'command'?",
+    "version is a number": "fleet_services.icnd.version: 1.1 is a number",
+    "unknown placement": "fleet_placement.icn[2]: 'icn' is not in fleet_services",
+    "circular placement": "circular placement: home1 → relay1 → home1",
+    "undefined variable": "fleet_services.third.environment.PEERS: cannot be read for host",
+    "unreadable vault": "fleet_services.third.secrets.TOKEN: cannot be read for host",
+    "role input": "firewall_loging: unknown input of role firewall",
+}
+
+LATER = {
+    "url": "fleet_services.second.artifact.url: 'ftp://example.org/x' is not a URL",
+    "toml": "fleet_services.second.config[0].content.log.level: ",
+    "group without hosts": "fleet_services.second.ports[0].from: group 'empty' has no hosts",
+    "same port": "port 8080/tcp is taken on host",
+    "same account": "account 'second' is taken on host",
+    "probe": "fleet_services.third.health.ready: ",
+    "duration": "fleet_services.third.health.deadline: 'soon' is not a duration",
+    "recipient": "fleet_services.third.backup.recipients[0]: ",
+}
+
+
+def run(tmp_path: Path, services: str) -> subprocess.CompletedProcess[str]:
+    inventory = tmp_path / "inventory"
+    (inventory / "group_vars").mkdir(parents=True)
+    (inventory / "hosts.yml").write_text(HOSTS)
+    (inventory / "group_vars" / "all.yml").write_text(services)
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "site.yml", "-i", str(inventory)]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"), "ANSIBLE_NOCOLOR": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+def assert_said(done: subprocess.CompletedProcess[str], wanted: dict[str, str]) -> None:
+    output = unwrapped(done.stdout + done.stderr)
+    assert done.returncode == 2
+    assert "UNREACHABLE" not in output, "a host was touched"
+    missing = {case: text for case, text in wanted.items() if unwrapped(text) not in output}
+    assert not missing, output
+
+
+def test_every_mistake_of_an_inventory_is_said_at_once(tmp_path: Path) -> None:
+    assert_said(run(tmp_path, SERVICES), SAID)
+
+
+def test_f58_mistakes_between_services_are_said(tmp_path: Path) -> None:
+    services = SERVICES.replace("icn: [icnd, second, icn, third]", "icn: [second, third]").split("    environment:")[0]
+    one = yaml.safe_load(services)
+    one["fleet_placement"] = {"icn": ["second", "third"]}
+    assert_said(
+        run(tmp_path, yaml.safe_dump(one)), {key: text for key, text in LATER.items() if key not in ("same port", "same account", "url", "toml")}
+    )
+    del one["fleet_services"]["third"]["health"], one["fleet_services"]["third"]["backup"]
+    one["fleet_services"]["second"]["ports"] = [{"name": "http", "port": 8080, "from": "any"}, {"name": "other", "port": 8080, "from": "any"}]
+    assert_said(run(tmp_path / "again", yaml.safe_dump(one)), {key: LATER[key] for key in ("same port", "same account", "url", "toml")})
+
+
+def test_an_unreadable_vault_file_is_said(tmp_path: Path) -> None:
+    done = run(tmp_path, "$ANSIBLE_VAULT;1.1;AES256\n6231\n")
+    assert done.returncode != 0
+    assert "vault" in unwrapped(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("services", ["fleet_services: []", "fleet_placement: {icn: [icnd]}"], ids=["a-list", "no-catalogue"])
+def test_a_catalogue_of_the_wrong_type(tmp_path: Path, services: str) -> None:
+    done = run(tmp_path, services)
+    assert_said(done, {"it": "fleet_services"})

@@ -1,0 +1,531 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import pwd
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.hearth.fleet.plugins.module_utils import paths
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+MY_GROUP = grp.getgrgid(os.getegid()).gr_name
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away and to run as others")
+
+
+def file(path, content="new\n", **more):
+    return {"path": str(path), "state": "file", "owner": ME, "group": MY_GROUP, "mode": "0640", "content": content, **more}
+
+
+def secret(path, content, **more):
+    return {**file(path, None, **more), "mode": "0600", "secret_content": content}
+
+
+def directory(path, **more):
+    return {"path": str(path), "state": "directory", "owner": ME, "group": MY_GROUP, "mode": "0750", **more}
+
+
+def link(path, target):
+    return {"path": str(path), "state": "link", "target": str(target)}
+
+
+def absent(path):
+    return {"path": str(path), "state": "absent"}
+
+
+def plan(wanted):
+    observed = paths.look(wanted)
+    return observed, paths.diff(wanted, observed)
+
+
+def converge(*wanted):
+    observed, differences = plan(wanted)
+    paths.apply(wanted, observed, differences)
+    assert plan(wanted)[1] == [], "a second run must find nothing"
+    return [(one.item, one.action) for one in differences]
+
+
+def reasons(*wanted):
+    return [one.reason for one in plan(wanted)[1]]
+
+
+def tree(root):
+    """Everything below a directory: names, modes and contents."""
+    return {
+        os.path.join(where, name): (os.lstat(os.path.join(where, name)).st_mode, _content(os.path.join(where, name)))
+        for where, directories, files in os.walk(root)
+        for name in [*directories, *files]
+    }
+
+
+def _content(path):
+    if os.path.islink(path):
+        return os.readlink(path)
+    if os.path.isfile(path):
+        with open(path, "rb") as opened:
+            return opened.read()
+    return None
+
+
+def python(*lines):
+    """A validator: a small program that gets the candidate's path."""
+    return [sys.executable, "-c", "\n".join(["import os, sys", "path = sys.argv[1]", *lines]), "{path}"]
+
+
+REJECT = python("print('line 3: unknown key')", "sys.exit(4)")
+
+
+# The whole way
+
+
+def test_everything_is_made_and_a_second_run_finds_nothing(tmp_path):
+    home = tmp_path / "etc"
+    done = converge(
+        directory(home),
+        directory(home / "keys", mode="0700"),
+        file(home / "node.toml", "a = 1\n"),
+        secret(home / "keys/token", "s3cret"),
+        link(tmp_path / "current", "etc/node.toml"),
+        absent(tmp_path / "nothing"),
+    )
+    assert [action for _item, action in done] == ["create"] * 5
+    assert (home / "node.toml").read_text() == "a = 1\n"
+    assert os.stat(home / "node.toml").st_mode & 0o7777 == 0o640
+    assert os.stat(home / "keys/token").st_mode & 0o7777 == 0o600
+    assert os.stat(home / "keys").st_mode & 0o7777 == 0o700
+    assert os.readlink(tmp_path / "current") == "etc/node.toml"
+
+
+@pytest.mark.parametrize(
+    ("drift", "said"),
+    [
+        pytest.param(lambda path: path.write_text("edited"), "content differs", id="edited"),
+        pytest.param(lambda path: path.chmod(0o666), "mode 0666, not 0640", id="chmod"),
+        pytest.param(lambda path: path.unlink(), "does not exist", id="deleted"),
+        pytest.param(lambda path: os.chown(path, 1, 1), "owner daemon, not", id="chown", marks=as_root),
+        pytest.param(lambda path: os.chown(path, 59999, -1), "owner 59999, not", id="unknown-owner", marks=as_root),
+        pytest.param(lambda path: path.chmod(0o4640), "mode 4640, not 0640", id="setuid"),
+    ],
+)
+def test_drift_of_a_file_is_named_and_repaired(tmp_path, drift, said):
+    wanted = file(tmp_path / "node.toml")
+    converge(wanted)
+    drift(tmp_path / "node.toml")
+    assert said in reasons(wanted)[0]
+    converge(wanted)
+    assert os.listdir(tmp_path) == ["node.toml"]
+
+
+def test_drift_of_directories_and_links_is_named_and_repaired(tmp_path):
+    wanted = [directory(tmp_path / "d"), link(tmp_path / "l", "d")]
+    converge(*wanted)
+    (tmp_path / "d").chmod(0o777)
+    (tmp_path / "l").unlink()
+    (tmp_path / "l").symlink_to("/elsewhere")
+    assert reasons(*wanted) == ["mode 0777, not 0750", "points to /elsewhere, not to d"]
+    assert [action for _item, action in converge(*wanted)] == ["change", "change"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.write_text("x"), id="file"),
+        pytest.param(lambda path: path.mkdir(), id="empty-directory"),
+        pytest.param(lambda path: path.symlink_to("/nowhere"), id="dangling-link"),
+    ],
+)
+def test_absent_removes(tmp_path, make):
+    make(tmp_path / "old")
+    assert converge(absent(tmp_path / "old")) == [(str(tmp_path / "old"), "remove")]
+    assert os.listdir(tmp_path) == []
+
+
+def test_removing_a_link_keeps_what_it_points_to(tmp_path):
+    (tmp_path / "data").write_text("x")
+    (tmp_path / "old").symlink_to("data")
+    converge(absent(tmp_path / "old"))
+    assert os.listdir(tmp_path) == ["data"]
+
+
+# What is refused
+
+
+def _full_directory(path):
+    path.mkdir()
+    (path / "mine").write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("make", "want", "said"),
+    [
+        pytest.param(lambda path: path.mkdir(), file, "is a directory, where a file is wanted", id="directory-for-file"),
+        pytest.param(lambda path: path.write_text("x"), directory, "is a file, where a directory is wanted", id="file-for-directory"),
+        pytest.param(lambda path: path.symlink_to("/etc"), directory, "is a symbolic link, where a directory is wanted", id="link-for-directory"),
+        pytest.param(lambda path: path.symlink_to("/etc/passwd"), file, "is a symbolic link, where a file is wanted", id="link-for-file"),
+        pytest.param(lambda path: path.write_text("x"), lambda path: link(path, "y"), "is a file, where a symbolic link", id="file-for-link"),
+        pytest.param(os.mkfifo, file, "is a special file, where a file is wanted", id="pipe-for-file"),
+        pytest.param(_full_directory, absent, "is a directory with something in it", id="absent-full-directory"),
+        pytest.param(os.mkfifo, absent, "is a special file, which is not removed unasked", id="absent-pipe"),
+    ],
+)
+@pytest.mark.parametrize("act", [paths.apply, lambda wanted, _observed, differences: paths.rehearse(wanted, differences)], ids=["apply", "check"])
+def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, want, said, act):
+    make(tmp_path / "thing")
+    other = file(tmp_path / "other")
+    wanted = [want(tmp_path / "thing"), other]
+    before = tree(tmp_path)
+    observed, differences = plan(wanted)
+    assert [one.action for one in differences] == ["refuse", "create"]
+    with pytest.raises(FleetError) as caught:
+        act(wanted, observed, differences)
+    assert f"{tmp_path}/thing: {said}" in str(caught.value)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        pytest.param(file("relative/path"), "is not an absolute path", id="relative"),
+        pytest.param(file("/etc/../x"), "is not an absolute path", id="dots"),
+        pytest.param(directory("/etc/x/"), "is not an absolute path", id="slash-at-the-end"),
+        pytest.param(file("/nowhere/x", mode="rw"), "mode 'rw' is not octal", id="mode"),
+        pytest.param(file("/nowhere/x", None), "needs either content or secret_content", id="no-content"),
+        pytest.param(file("/nowhere/x", "a", secret_content="b"), "needs either content or secret_content", id="both-contents"),
+        pytest.param(link("/nowhere/x", ""), "a link needs a target", id="no-target"),
+        pytest.param(file("/nowhere/x"), "its directory /nowhere does not exist", id="no-directory"),
+        pytest.param(file("/etc/passwd/x"), "'passwd' on the way to it is not a directory", id="file-on-the-way"),
+        pytest.param(file("/tmp/x", owner="no-such-account"), "this host has no account 'no-such-account'", id="no-account"),
+    ],
+)
+def test_mistakes_are_named(wanted, said):
+    observed, differences = plan([wanted])
+    with pytest.raises(FleetError) as caught:
+        paths.apply([wanted], observed, differences)
+    assert said in str(caught.value)
+
+
+def test_a_path_listed_twice_is_a_mistake(tmp_path):
+    wanted = [file(tmp_path / "x", "a"), file(tmp_path / "x", "b")]
+    with pytest.raises(FleetError, match="listed twice"):
+        paths.apply(wanted, *plan(wanted))
+
+
+@as_root
+def test_links_of_others_are_not_followed_on_the_way(tmp_path):
+    (tmp_path / "root-only").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.ssh").symlink_to(tmp_path / "root-only")
+    os.chown(tmp_path / "home/.ssh", 1, 1, follow_symlinks=False)
+    wanted = [file(tmp_path / "home/.ssh/authorized_keys")]
+    with pytest.raises(FleetError, match=r"'.ssh' on the way to it is a symbolic link of daemon"):
+        paths.apply(wanted, *plan(wanted))
+    assert os.listdir(tmp_path / "root-only") == []
+
+
+def test_links_of_roots_own_are_followed_on_the_way(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "absolute").symlink_to(tmp_path / "real")
+    (tmp_path / "relative").symlink_to("absolute")
+    converge(file(tmp_path / "relative/x"))
+    assert os.listdir(tmp_path / "real") == ["x"]
+
+
+# Validators
+
+
+def test_f59_a_rejected_file_keeps_all_old_files_of_the_call(tmp_path):
+    (tmp_path / "first").write_text("old")
+    (tmp_path / "second.toml").write_text("old")
+    before = tree(tmp_path)
+    wanted = [file(tmp_path / "first"), file(tmp_path / "second.toml", validate=REJECT), link(tmp_path / "l", "x")]
+    with pytest.raises(FleetError) as caught:
+        paths.apply(wanted, *plan(wanted))
+    said = str(caught.value)
+    assert f"{tmp_path}/second.toml was rejected by its validator (exit code 4)" in said
+    assert "the old file was kept, the service was not touched" in said
+    assert "  | line 3: unknown key" in said
+    assert tree(tmp_path) == before
+
+
+def test_f59_a_validator_sees_the_finished_candidate(tmp_path):
+    checks = [
+        "assert path.endswith('.toml'), path",
+        f"assert os.path.dirname(path) == {str(tmp_path)!r}",
+        "assert open(path).read() == 'new\\n'",
+        "assert os.stat(path).st_mode & 0o7777 == 0o640",
+        f"assert open({str(tmp_path / 'node.toml')!r}).read() == 'old'",
+    ]
+    (tmp_path / "node.toml").write_text("old")
+    converge(file(tmp_path / "node.toml", validate=python(*checks)))
+    assert (tmp_path / "node.toml").read_text() == "new\n"
+
+
+@as_root
+def test_a_validator_runs_as_the_daemons_account(tmp_path):
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    checks = ["assert os.getuid() == os.getgid() == 1", "assert os.getgroups() == [1], os.getgroups()", "open(path)"]
+    command = ["/usr/bin/python3", *python(*checks)[1:]]
+    readable = file(tmp_path / "x", group="daemon", validate=command, validate_as="daemon")
+    converge(readable)
+    wanted = [{**readable, "content": "unreadable", "group": "root"}]
+    with pytest.raises(FleetError, match="Permission denied"):
+        paths.apply(wanted, *plan(wanted))
+    assert (tmp_path / "x").read_text() == "new\n"
+
+
+def test_a_validator_that_hangs_is_killed_with_its_children(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "VALIDATION_SECONDS", 0.5)
+    pid = tmp_path / "child"
+    wanted = [file(tmp_path / "x", validate=["sh", "-c", f"sleep 300 & echo $! > {pid}; wait"])]
+    with pytest.raises(FleetError, match=r"no answer in 0.5 seconds"):
+        paths.apply(wanted, *plan(wanted))
+    assert _has_ended(int(pid.read_text()))
+
+
+def _has_ended(pid):
+    """Whether a process is gone, or dead and only waiting for somebody to notice."""
+    try:
+        with open(f"/proc/{pid}/stat") as status:
+            return status.read().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        pytest.param(["/nowhere/check", "{path}"], "its validator /nowhere/check is not on this host", id="missing"),
+        pytest.param(["sh", "-c", "kill -9 $$"], "killed by SIGKILL", id="killed"),
+        pytest.param(["false"], "(it said nothing)", id="silent"),
+        pytest.param(["sh", "-c", "seq 1 90; exit 1"], "  | 71\n", id="last-lines-only"),
+    ],
+)
+def test_validators_that_fail_otherwise(tmp_path, command, said):
+    wanted = [file(tmp_path / "x", validate=command)]
+    with pytest.raises(FleetError) as caught:
+        paths.apply(wanted, *plan(wanted))
+    assert said in str(caught.value)
+    assert "  | 70\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_unchanged_files_are_not_validated(tmp_path):
+    converge(file(tmp_path / "x"))
+    converge(file(tmp_path / "x", validate=REJECT))
+
+
+# Check mode
+
+
+def test_check_mode_validates_and_leaves_nothing(tmp_path):
+    (tmp_path / "x").write_text("old")
+    before = tree(tmp_path)
+    wanted = [file(tmp_path / "x", validate=REJECT)]
+    with pytest.raises(FleetError, match="was rejected"):
+        paths.rehearse(wanted, plan(wanted)[1])
+    accepted = [directory(tmp_path / "d"), file(tmp_path / "x", validate=["true"]), absent(tmp_path / "y"), link(tmp_path / "l", "x")]
+    paths.rehearse(accepted, plan(accepted)[1])
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(file("/nowhere/x", validate=REJECT), id="no-directory"),
+        pytest.param(file("/tmp/hearth-x", validate=["/nowhere/check"]), id="no-validator"),
+        pytest.param(file("/tmp/hearth-x", owner="no-such-account", validate=REJECT), id="no-owner"),
+        pytest.param(file("/tmp/hearth-x", group="no-such-group", validate=REJECT), id="no-group"),
+        pytest.param(file("/tmp/hearth-x", validate=REJECT, validate_as="no-such-account"), id="no-validating-account"),
+    ],
+)
+def test_check_mode_on_a_bare_host(wanted):
+    differences = plan([wanted])[1]
+    paths.rehearse([wanted], differences)
+    assert [one.action for one in differences] == ["create"]
+
+
+# Interrupted runs and full disks
+
+
+def test_f57_a_full_disk_keeps_every_old_file(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").write_text("old")
+    before = tree(tmp_path)
+    real, written = os.write, []
+
+    def full_after_one(fd, data):
+        written.append(fd)
+        if len(written) > 1:
+            raise OSError(28, os.strerror(28))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", full_after_one)
+    wanted = [file(tmp_path / "a"), file(tmp_path / "b")]
+    with pytest.raises(FleetError, match=f"cannot write {tmp_path}/b: No space left on device; what was there is kept"):
+        paths.apply(wanted, *plan(wanted))
+    assert tree(tmp_path) == before
+
+
+def test_candidates_of_a_killed_run_are_removed_by_the_next(tmp_path):
+    script = [
+        "from ansible_collections.hearth.fleet.plugins.module_utils import paths",
+        f"wanted = [{file(tmp_path / 'x', validate=['sh', '-c', 'kill -9 $PPID'])!r}]",
+        "observed = paths.look(wanted)",
+        "paths.apply(wanted, observed, paths.diff(wanted, observed))",
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", "\n".join(script)], env=environment, check=False)
+    assert killed.returncode == -9
+    leftover = os.listdir(tmp_path)
+    assert len(leftover) == 1
+    assert leftover[0].startswith(".hearth-")
+    assert converge(file(tmp_path / "x")) == [(str(tmp_path / "x"), "create"), (str(tmp_path / leftover[0]), "remove")]
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_leftover_alone_is_observed_and_removed(tmp_path):
+    converge(file(tmp_path / "x"))
+    (tmp_path / ".hearth-0123456789ab~x").write_text("half")
+    (tmp_path / ".hearth-0123456789ab~other").write_text("not of this path")
+    assert reasons(file(tmp_path / "x")) == ["left behind by an interrupted run"]
+    converge(file(tmp_path / "x"))
+    assert sorted(os.listdir(tmp_path)) == [".hearth-0123456789ab~other", "x"]
+
+
+def test_candidates_of_a_living_run_are_no_leftovers(tmp_path):
+    wanted = file(tmp_path / "x")
+    with paths._candidate(wanted) as candidate:
+        assert os.path.exists(candidate.path)
+        assert reasons(wanted) == ["does not exist"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_was_done_before_a_late_failure_is_said(tmp_path, monkeypatch):
+    (tmp_path / "gone").write_text("x")
+    wanted = [file(tmp_path / "a"), absent(tmp_path / "gone")]
+    observed, differences = plan(wanted)
+    (tmp_path / "gone").unlink()
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone/since").write_text("x")
+    with pytest.raises(FleetError, match=rf"cannot remove {tmp_path}/gone: Directory not empty[\s\S]*Already in place: {tmp_path}/a"):
+        paths.apply(wanted, observed, differences)
+
+
+# What is shown
+
+
+def test_the_diff_shows_contents_and_attributes(tmp_path):
+    (tmp_path / "x").write_text("old\n")
+    (tmp_path / "x").chmod(0o644)
+    wanted = [file(tmp_path / "x")]
+    at = {"before_header": f"{tmp_path}/x", "after_header": f"{tmp_path}/x"}
+    assert paths.changes(wanted, paths.look(wanted)) == [
+        {"before": f"file {ME}:{MY_GROUP} 0644\n", "after": f"file {ME}:{MY_GROUP} 0640\n", **at},
+        {"before": "old\n", "after": "new\n", **at},
+    ]
+    converge(*wanted)
+    assert paths.changes(wanted, paths.look(wanted)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "shown"),
+    [
+        pytest.param(None, ("", "(secret)\n"), id="new"),
+        pytest.param("hunter1", ("(secret)\n", "(secret, sha256 differs)\n"), id="changed"),
+    ],
+)
+def test_f60_secrets_are_not_in_the_diff(tmp_path, old, shown):
+    if old:
+        (tmp_path / "x").write_text(old)
+        (tmp_path / "x").chmod(0o600)
+    wanted = [secret(tmp_path / "x", "hunter2")]
+    observed = paths.look(wanted)
+    changes = paths.changes(wanted, observed)
+    assert (changes[-1]["before"], changes[-1]["after"]) == shown
+    everything = repr([changes, paths.diff(wanted, observed)])
+    assert "hunter" not in everything
+    assert hashlib.sha256(b"hunter2").hexdigest() not in everything
+
+
+def test_f60_what_was_a_secret_yesterday_is_not_shown(tmp_path):
+    (tmp_path / "x").write_text("hunter1")
+    (tmp_path / "x").chmod(0o600)
+    wanted = [file(tmp_path / "x")]
+    assert "hunter1" not in repr(paths.changes(wanted, paths.look(wanted)))
+
+
+def test_binary_and_long_files_are_not_shown(tmp_path):
+    (tmp_path / "binary").write_bytes(b"a\0b")
+    (tmp_path / "long").write_bytes(b"a" * (paths.SHOWN_BYTES + 1))
+    wanted = [file(tmp_path / "binary"), file(tmp_path / "long")]
+    shown = [one["before"] for one in paths.changes(wanted, paths.look(wanted)) if one["after"] == "new\n"]
+    assert shown == ["(not shown: not a text)\n", "(not shown: longer than 256 KiB)\n"]
+
+
+def test_f60_a_validator_that_quotes_a_secret_is_masked(tmp_path):
+    quotes = ["sh", "-c", """cat "$1"; echo 'hunter''2-token, with'' space, p4ss''w0rd! of user nats'; exit 1""", "sh", "{path}"]
+    wanted = [
+        secret(tmp_path / "x.env", '# tokens\nTOKEN=hunter2-token\nQUOTED="with space"\n'),
+        secret(tmp_path / "x.json", '{"user": "x", "password": "p4ssw0rd!"}', validate=quotes),
+    ]
+    with pytest.raises(FleetError) as caught:
+        paths.apply(wanted, *plan(wanted))
+    said = str(caught.value)
+    assert "of user nats" in said
+    for word in ("hunter2", "with space", "p4ssw0rd"):
+        assert word not in said
+
+
+# The plan without contents
+
+
+def test_the_plan_needs_digests_only(tmp_path):
+    wanted = file(tmp_path / "x")
+    converge(wanted)
+    bare = {**wanted, "sha256": hashlib.sha256(b"new\n").hexdigest()}
+    del bare["content"]
+    assert plan([bare])[1] == []
+    (tmp_path / "x").write_text("edited")
+    assert reasons(bare) == ["content differs"]
+
+
+def test_the_service_is_named_in_differences(tmp_path):
+    assert plan([file(tmp_path / "x", service="icnd")])[1][0].service == "icnd"
+
+
+def test_looking_follows_no_link_and_waits_for_no_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/shadow")
+    observed = paths.look([file(tmp_path / "pipe"), file(tmp_path / "link"), file("/etc/passwd/x")])
+    assert [one["kind"] for one in observed.values()] == ["other", "link", "absent"]
+    assert all("sha256" not in one for one in observed.values())
+
+
+def test_a_pipe_that_takes_a_files_place_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert paths._open_to_read(str(tmp_path / "pipe")) is None
+
+
+def test_modes_of_new_files_do_not_depend_on_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        converge(directory(tmp_path / "d", mode="2775"), file(tmp_path / "d/x", mode="0664"))
+    finally:
+        os.umask(before)
+    assert oct(os.stat(tmp_path / "d").st_mode & 0o7777) == "0o2775"
+    assert oct(os.stat(tmp_path / "d/x").st_mode & 0o7777) == "0o664"
+
+
+def test_defaults(tmp_path):
+    bare = {"path": str(tmp_path / "x"), "content": ""}
+    observed = {str(tmp_path / "x"): {"kind": "file", "owner": "root", "group": "root", "mode": "0644", "sha256": hashlib.sha256(b"").hexdigest()}}
+    assert paths.diff([bare], observed) == []

@@ -1,0 +1,257 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asking daemons, and waiting for them, on a clock that takes no time."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ansible_collections.hearth.fleet.plugins.module_utils import probe
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.probe import Answer, UnitState
+
+
+class Clock:
+    """A clock on which only sleeping and asking take time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def daemon(clock: Clock, good: Callable[[float], bool], *, cost: float = 0.0) -> Callable[..., Answer]:
+    """A daemon that answers well when ``good`` says so of the seconds since it was started."""
+    begin = clock.now
+
+    def ask(_probe: object, *, timeout: float) -> Answer:
+        assert timeout > 0
+        clock.now += cost
+        return Answer(good(clock.now - begin), "fine" if good(clock.now - begin) else "starting")
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("good", "ready", "served_after", "seconds", "passes"),
+    [
+        pytest.param(lambda _seconds: True, True, 0.0, 2.0, 3, id="at-once"),
+        pytest.param(lambda seconds: seconds >= 0.3, True, 0.35, 2.35, 3, id="quick"),
+        pytest.param(lambda seconds: seconds >= 7, True, 7.55, 9.55, 3, id="slow"),
+        pytest.param(lambda _seconds: False, False, None, 20.0, 0, id="never"),
+        pytest.param(lambda seconds: seconds >= 19.5, False, None, 20.0, 2, id="too-late"),
+    ],
+)
+def test_waiting(good, ready, served_after, seconds, passes):
+    clock = Clock()
+    result = probe.wait_ready("http://x/", deadline=20, passes=3, interval=1, clock=clock, ask=daemon(clock, good))
+    assert (result.ready, result.passes) == (ready, passes)
+    assert result.seconds == pytest.approx(seconds)
+    assert result.served_after == (None if served_after is None else pytest.approx(served_after))
+    assert result.hopeless == ""
+
+
+def test_f34_a_daemon_that_flaps_is_not_ready():
+    clock = Clock()
+    result = probe.wait_ready("http://x/", deadline=20, passes=3, interval=1, clock=clock, ask=daemon(clock, lambda seconds: int(seconds) % 3 != 2))
+    assert not result.ready
+    assert result.served_after is None
+
+
+def test_failures_are_asked_again_quickly_at_first_then_at_the_interval():
+    clock = Clock()
+    probe.wait_ready("http://x/", deadline=5, passes=1, interval=1, clock=clock, ask=daemon(clock, lambda _seconds: False))
+    assert clock.slept[:6] == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0])
+    assert sum(clock.slept) == pytest.approx(5)
+
+
+def test_the_deadline_holds_when_answers_are_slow():
+    clock = Clock()
+    result = probe.wait_ready("http://x/", deadline=10, passes=3, interval=1, clock=clock, ask=daemon(clock, lambda _seconds: False, cost=4))
+    assert result.seconds <= 10 + 4
+
+
+def test_f56_waiting_ends_when_it_is_hopeless():
+    clock = Clock()
+    result = probe.wait_ready(
+        "http://x/",
+        deadline=600,
+        passes=3,
+        interval=1,
+        clock=clock,
+        ask=daemon(clock, lambda _seconds: False),
+        hopeless=lambda: "it crashed" if clock.now > 1002 else "",
+    )
+    assert (result.ready, result.hopeless) == (False, "it crashed")
+    assert result.seconds < 5
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers what the path asks for: /status/503, /json, /slow, /echo."""
+
+    def answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length).decode()
+        if self.path == "/slow":
+            self.server.stopped.wait(5)
+        status = int(self.path.rpartition("/")[2]) if self.path.startswith("/status/") else 200
+        said = {
+            "/json": json.dumps({"status": "healthy", "nodes": [{"ready": True}], "peers": 5}),
+            "/echo": f"{self.command} {self.headers.get('X-Token')} {body}",
+            "/long": "x" * 1000,
+        }.get(self.path, "\nnot yet\nmore")
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(said.encode())
+
+    do_GET = do_POST = answer  # the names that http.server calls
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.stopped = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.stopped.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("asked", "ok", "said"),
+    [
+        pytest.param("/readyz", True, "HTTP 200: not yet", id="2xx"),
+        pytest.param("/status/503", False, "HTTP 503: not yet", id="503"),
+        pytest.param("/status/302", False, "HTTP 302: not yet", id="redirects-are-not-followed"),
+        pytest.param("/long", True, f"HTTP 200: {'x' * 199}…", id="long-answers-are-cut"),
+        pytest.param({"url": "/status/404", "status": [404]}, True, "HTTP 404: not yet", id="wanted-status"),
+        pytest.param({"url": "/readyz", "status": [204]}, False, "HTTP 200: not yet", id="unwanted-status"),
+        pytest.param({"url": "/readyz", "contains": "more"}, True, "HTTP 200: not yet", id="contains"),
+        pytest.param({"url": "/readyz", "contains": "1.2.3"}, False, "HTTP 200 without '1.2.3': not yet", id="contains-not"),
+        pytest.param({"url": "/json", "json": {"status": "healthy", "nodes.0.ready": True}}, True, "HTTP 200: {", id="json"),
+        pytest.param({"url": "/json", "json": {"peers": 6}}, False, "HTTP 200, but peers is 5, not 6", id="json-differs"),
+        pytest.param({"url": "/json", "json": {"nodes.1.ready": True}}, False, "HTTP 200, but there is no nodes.1.ready", id="json-absent"),
+        pytest.param({"url": "/readyz", "json": {"a": 1}}, False, "HTTP 200, but no JSON: not yet", id="json-is-none"),
+        pytest.param(
+            {"url": "/echo", "method": "POST", "headers": {"X-Token": 7}, "body": {"a": 1}},
+            True,
+            'HTTP 200: POST 7 {"a": 1}',
+            id="method-headers-body",
+        ),
+        pytest.param({"url": "/echo", "body": "text"}, True, "HTTP 200: GET None text", id="text-body"),
+    ],
+)
+def test_http(url, asked, ok, said):
+    answer = probe.probe_once(url + asked if isinstance(asked, str) else {**asked, "url": url + asked["url"]})
+    assert answer.ok is ok
+    assert answer.said.startswith(said)
+
+
+def test_http_that_hangs_is_not_ready(url):
+    assert probe.probe_once(f"{url}/slow", timeout=0.2) == Answer(False, "timed out")
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_tcp(url, closed_port):
+    assert probe.probe_once(url.replace("http", "tcp")) == Answer(True, "connected")
+    assert probe.probe_once(f"tcp://127.0.0.1:{closed_port}") == Answer(False, "Connection refused")
+    assert probe.probe_once(f"http://127.0.0.1:{closed_port}/") == Answer(False, "Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("command", "ok", "said"),
+    [
+        pytest.param(["sh", "-c", "echo fine; echo more"], True, "exit status 0: fine", id="fine"),
+        pytest.param(["sh", "-c", "echo locked >&2; exit 3"], False, "exit status 3: locked", id="fails"),
+        pytest.param(["sh", "-c", "sleep 30 & sleep 30"], False, "no answer within 1 s", id="hangs-with-children"),
+        pytest.param(["/nonexistent/x"], False, "/nonexistent/x: No such file or directory", id="absent"),
+    ],
+)
+def test_command(command, ok, said):
+    assert probe.probe_once({"command": command}, timeout=1) == Answer(ok, said)
+
+
+@pytest.mark.parametrize("wrong", ["ftp://x/", "readyz", {}, {"signal": "SIGHUP"}])
+def test_what_is_no_probe_is_said(wrong):
+    with pytest.raises(FleetError, match="is no probe; write a URL"):
+        probe.probe_once(wrong)
+
+
+def test_f60_headers_are_not_described():
+    described = probe.describe({"url": "http://127.0.0.1/x", "headers": {"Authorization": "Bearer s3cret"}, "body": "s3cret"})
+    assert described == "GET http://127.0.0.1/x"
+
+
+SHOWN = """\
+LoadState=loaded
+ActiveState={active}
+SubState={sub}
+Result={result}
+NRestarts={restarts}
+ExecMainCode={code}
+ExecMainStatus={status}
+User=nats
+TimeoutStopUSec=1min 30s
+"""
+
+
+def state(active="active", sub="running", result="success", restarts=0, code=0, status=0) -> UnitState:
+    return probe.parse_unit_state(
+        "nats-server.service", SHOWN.format(active=active, sub=sub, result=result, restarts=restarts, code=code, status=status)
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "restarts_before", "why"),
+    [
+        pytest.param(state(), 0, "", id="running"),
+        pytest.param(state("activating", "start-pre"), 0, "", id="starting"),
+        pytest.param(state("reloading", "reload"), 0, "", id="reloading"),
+        pytest.param(state(restarts=3), 3, "", id="restarted-long-ago"),
+        pytest.param(state(restarts=4), 3, "it crashed, and systemd starts it again and again", id="restarted-now"),
+        pytest.param(
+            state("activating", "auto-restart", "exit-code", 0, 1, 1),
+            0,
+            "it crashed, and systemd starts it again and again (exit status 1)",
+            id="waits-for-restart",
+        ),
+        pytest.param(
+            state("failed", "failed", "start-limit-hit", 5, 1, 2), 0, "it crashed so often that systemd gave up (exit status 2)", id="start-limit"
+        ),
+        pytest.param(state("failed", "failed", "signal", 0, 2, 11), 0, "it failed, Result=signal (killed by SIGSEGV)", id="signal"),
+        pytest.param(state("failed", "failed", "core-dump", 0, 3, 6), 0, "it failed, Result=core-dump (killed by SIGABRT)", id="core-dump"),
+        pytest.param(state("inactive", "dead", "success", 0, 1, 0), 0, "it stopped by itself (exit status 0)", id="stopped"),
+    ],
+)
+def test_f56_when_waiting_is_hopeless(seen, restarts_before, why):
+    assert probe.why_hopeless(seen, restarts_before) == why
+
+
+def test_a_unit_that_systemd_does_not_know_has_a_state_too():
+    seen = probe.parse_unit_state("x.service", "LoadState=not-found\nActiveState=inactive\nSubState=dead\nNRestarts=\n")
+    assert (seen.load, seen.active, seen.restarts, seen.ended) == ("not-found", "inactive", 0, "")

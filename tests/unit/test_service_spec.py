@@ -1,0 +1,274 @@
+"""The join: layers, sources, defaults; and every sort of mistake, with its path and what to write instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fleets
+import pytest
+
+from ansible_collections.hearth.fleet.plugins.module_utils import service_spec
+
+
+def spec(host: str = "relay1", **parts: Any) -> dict[str, Any]:
+    joined, mistakes = fleets.join(fleets.fleet(**parts))
+    assert mistakes == []
+    return joined[host]["services"]["icnd"]
+
+
+def said(**parts: Any) -> list[str]:
+    return [str(mistake) for mistake in fleets.join(fleets.fleet(**parts))[1]]
+
+
+def test_a_service_runs_only_where_it_is_placed() -> None:
+    joined, mistakes = fleets.join(fleets.fleet())
+    assert mistakes == []
+    assert {host: list(one["services"]) for host, one in joined.items()} == {"relay1": ["icnd"], "home1": ["icnd"], "ops1": []}
+    assert {host: one["tier"]["name"] for host, one in joined.items()} == {"relay1": "tier1", "home1": "tier2", "ops1": ""}
+
+
+def test_defaults_that_follow_from_other_keys() -> None:
+    icnd = spec()
+    assert icnd["account"] == {"user": "icnd", "group": "icnd", "uid": None, "gid": None, "home": "/var/lib/icnd", "groups": [], "shared": False}
+    assert icnd["binaries"] == {"icnd": "icnd"}
+    assert icnd["directories"] == [{"path": "/var/lib/icnd", "owner": "icnd", "group": "icnd", "mode": "0750", "writable": True}]
+    assert (icnd["config"][0]["owner"], icnd["config"][0]["group"], icnd["config"][0]["mode"]) == ("root", "icnd", "0640")
+    assert icnd["unit"]["name"] == "icnd.service"
+    assert icnd["health"]["deadline"] == 120
+
+
+def test_a_group_as_source_becomes_the_addresses_of_its_hosts() -> None:
+    metrics = spec()["ports"][1]
+    assert metrics["sources"] == ["192.0.2.9", "2001:db8::9"]
+
+
+def test_a_host_is_no_source_for_itself() -> None:
+    peers = spec(services={"icnd": fleets.changed("ports.1.from", "group:icn")})["ports"][1]
+    assert peers["sources"] == ["192.0.2.2"]
+
+
+def test_a_port_below_1024_brings_its_capability() -> None:
+    assert spec(services={"icnd": fleets.changed("ports.0.port", 443)})["sandbox"]["capabilities"] == ["CAP_NET_BIND_SERVICE"]
+
+
+def test_layers_win_in_order_service_tier_group_host() -> None:
+    layers = {
+        "tier1": {"icnd": {"resources": {"memory_max": "1G", "nofile": 1, "nproc": 1}, "environment": {"A": "tier"}}},
+        "icn": {"icnd": {"resources": {"nofile": 2, "nproc": 2}}},
+        "relay1": {"icnd": {"resources": {"nproc": 3}, "environment": {"B": "host"}}},
+    }
+    icnd = spec(overrides=layers)
+    assert (icnd["resources"]["memory_max"], icnd["resources"]["nofile"], icnd["resources"]["nproc"]) == (2**30, 2, 3)
+    assert icnd["environment"] == {"A": "tier", "B": "host"}
+    assert spec(host="home1", overrides=layers)["environment"] == {}
+
+
+def test_an_override_changes_one_port_of_several_and_adds_another() -> None:
+    ports = spec(overrides={"relay1": {"icnd": {"ports": [{"name": "p2p", "port": 7778}, {"name": "api", "port": 8080}]}}})["ports"]
+    assert [(port["name"], port["port"], port["proto"], port["from"]) for port in ports] == [
+        ("p2p", "7778", ["udp"], ["any"]),
+        ("metrics", "9100", ["tcp"], ["group:monitoring"]),
+        ("api", "8080", ["tcp"], ["none"]),
+    ]
+
+
+def test_an_override_changes_one_key_of_a_config_and_null_takes_one_away() -> None:
+    config = {"path": "/etc/icn/config.toml", "content": {"network": {"listen_addr": None, "mdns": False}}}
+    assert spec(overrides={"tier1": {"icnd": {"config": [config]}}})["config"][0]["content"] == {"network": {"mdns": False}}
+
+
+def test_like_places_what_another_group_has() -> None:
+    joined, mistakes = fleets.join(fleets.fleet(placement={"tier1": ["icnd"], "ops1": ["like:tier1"]}))
+    assert mistakes == []
+    assert list(joined["ops1"]["services"]) == ["icnd"]
+    assert service_spec.hosts_of("icnd", {"tier1": ["icnd"], "ops1": ["like:tier1"]}, fleets.GROUPS) == ["ops1", "relay1"]
+
+
+BAD_SERVICES = [
+    pytest.param("comand", ["icnd"], "fleet_services.icnd.comand: unknown key\n  → did you mean 'command'?", id="unknown-key"),
+    pytest.param("ports.0.proto", "tpc", "fleet_services.icnd.ports[0].proto: 'tpc' is not one of tcp, udp\n  → did you mean 'tcp'?", id="choice"),
+    pytest.param("resources.nofile", "many", "fleet_services.icnd.resources.nofile: 'many' (a text) is not a whole number", id="type"),
+    pytest.param("resources.nofile", True, "fleet_services.icnd.resources.nofile: True (a truth value) is not a whole number", id="yes-is-no-number"),
+    pytest.param("ports", {"p2p": 1}, "fleet_services.icnd.ports: {'p2p': 1} (a mapping) is not a list", id="mapping-for-list"),
+    pytest.param("unit", "simple", "fleet_services.icnd.unit: 'simple' (a text) is not a mapping", id="text-for-mapping"),
+    pytest.param(
+        "version",
+        1.10,
+        "fleet_services.icnd.version: 1.1 is a number\n  → write it as a string: '1.1' (YAML reads 1.10 without quotes as 1.1)",
+        id="number",
+    ),
+    pytest.param("version", "", "fleet_services.icnd.version: empty", id="empty-version"),
+    pytest.param("version", "latest", "fleet_services.icnd.version: 'latest' is a moving target", id="moving-version"),
+    pytest.param("version", "../../etc", "fleet_services.icnd.version: '../../etc' cannot name a directory", id="version-as-path"),
+    pytest.param("artifact.sha256", {"amd64": "abc"}, "fleet_services.icnd.artifact.sha256.amd64: 'abc' is not a SHA-256", id="short-digest"),
+    pytest.param(
+        "artifact.sha256", {"x86_64": fleets.DIGEST}, "fleet_services.icnd.artifact.sha256.x86_64: 'x86_64' is not a architecture", id="kernel-arch"
+    ),
+    pytest.param(
+        "artifact.sha256", None, "fleet_services.icnd.artifact.sha256: missing\n  → write, for example, sha256: {amd64: 9f86d0…", id="no-digest"
+    ),
+    pytest.param("artifact.file", "/a", "fleet_services.icnd.artifact: needs exactly one of url and file", id="two-origins"),
+    pytest.param("artifact.url", "https://x/{verion}", "fleet_services.icnd.artifact.url: {verion} is not filled in here", id="placeholder"),
+    pytest.param("health", {"ready": "htp://x"}, "fleet_services.icnd.health.ready: 'htp://x' (a text) is not URL", id="url"),
+    pytest.param(
+        "health",
+        {"ready": "http://127.0.0.1:99999/"},
+        "fleet_services.icnd.health.ready: 'http://127.0.0.1:99999/' (a text) is not URL",
+        id="url-port",
+    ),
+    pytest.param(
+        "health", {"deadline": "2 weeks"}, "fleet_services.icnd.health.deadline: '2 weeks' is not a duration\n  → write it like 90s", id="duration"
+    ),
+    pytest.param(
+        "resources.memory_max", "4 gigs", "fleet_services.icnd.resources.memory_max: '4 gigs' is not a size\n  → write it like 512M", id="size"
+    ),
+    pytest.param(
+        "backup", {"recipients": "age1short"}, "fleet_services.icnd.backup.recipients: 'age1short' (a text) is not an age recipient", id="recipient"
+    ),
+    pytest.param(
+        "ports.1.from",
+        "group:monitorin",
+        "fleet_services.icnd.ports[1].from: no inventory group is called 'monitorin'\n  → did you mean 'monitoring'?",
+        id="unknown-group",
+    ),
+    pytest.param("ports.1.from", "group:empty", "fleet_services.icnd.ports[1].from: group 'empty' has no hosts", id="group-without-hosts"),
+    pytest.param("ports.1.from", "10.0.0.0/33", "fleet_services.icnd.ports[1].from: '10.0.0.0/33' is not a source\n  → write any, none", id="cidr"),
+    pytest.param(
+        "ports.1.from", ["any", "192.0.2.1"], "fleet_services.icnd.ports[1].from: 'any' cannot stand beside other sources", id="any-and-more"
+    ),
+    pytest.param("ports.1.port", 70000, "fleet_services.icnd.ports[1].port: 70000 is out of range", id="port-range"),
+    pytest.param(
+        "config.0.content", None, "fleet_services.icnd.config[0]: needs exactly one of content, template and file, has none", id="no-content"
+    ),
+    pytest.param(
+        "config.0.validate", ["icnd", "--check"], "fleet_services.icnd.config[0].validate: does not say where the candidate goes", id="validator"
+    ),
+    pytest.param("config.0.path", "etc/icn.toml", "fleet_services.icnd.config[0].path: 'etc/icn.toml' is not an absolute path", id="relative-path"),
+    pytest.param(
+        "binaries",
+        ["icnctl"],
+        "fleet_services.icnd.command[0]: 'icnd' is not one of the binaries\n  → did you mean 'icnctl'?",
+        id="command-not-installed",
+    ),
+    pytest.param("unit.watchdog", "30s", "fleet_services.icnd.unit.watchdog: a unit of type exec reports nothing to a watchdog", id="watchdog"),
+    pytest.param(
+        "backup",
+        {"databases": [{"path": "/srv/x.db"}]},
+        "fleet_services.icnd.backup.databases[0].path: /srv/x.db is outside",
+        id="database-elsewhere",
+    ),
+    pytest.param("account", {"user": "Icn User"}, "fleet_services.icnd.account.user: 'Icn User' cannot name an account", id="account"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD_SERVICES)
+def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, message: str) -> None:
+    errors = said(services={"icnd": fleets.changed(path, value)})
+    assert any(error.startswith(message) for error in errors), errors
+    assert len(errors) == 1, "one mistake, said once, however many hosts have it"
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        pytest.param(
+            {"placement": {"icn": ["icn"]}}, "fleet_placement.icn[0]: 'icn' is not in fleet_services\n  → did you mean 'icnd'?", id="unknown-service"
+        ),
+        pytest.param(
+            {"placement": {"icm": ["icnd"]}},
+            "fleet_placement.icm: no inventory group or host has this name\n  → did you mean 'icn'?",
+            id="unknown-group",
+        ),
+        pytest.param(
+            {"placement": {"icn": ["like:tier1"], "tier1": ["like:icn"]}}, "fleet_placement.icn: circular placement: icn → tier1 → icn", id="circular"
+        ),
+        pytest.param({"placement": {"icn": ["like:nobody"]}}, "fleet_placement.icn[0]: fleet_placement has no entry 'nobody'", id="like-nobody"),
+        pytest.param({"placement": {"icn": {"a": 1}}}, "fleet_placement.icn: {'a': 1} (a mapping)", id="placement-type"),
+        pytest.param(
+            {"overrides": {"home": {}}},
+            "fleet_overrides.home: no inventory group or host has this name\n  → did you mean 'home1'?",
+            id="override-nobody",
+        ),
+        pytest.param(
+            {"overrides": {"home1": {"icnd": {"ports": [{"name": "p2p", "prot": "tcp"}]}}}},
+            "fleet_overrides.home1.icnd.ports[0].prot: unknown key\n  → did you mean 'proto'?",
+            id="override-path",
+        ),
+        pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: host relay1 is in several tiers: tier1, icn", id="two-tiers"),
+        pytest.param(
+            {"tiers": {"tier1": {"requires": {"cpu": 4}}}}, "fleet_tiers.tier1.requires.cpu: unknown key\n  → did you mean 'cpus'?", id="tier-key"
+        ),
+        pytest.param(
+            {"addresses": {"relay1": ["192.0.2.1"], "home1": ["192.0.2.2"], "ops1": []}},
+            "fleet_services.icnd.ports[1].from: host ops1 has no known address\n  → set fleet_addresses",
+            id="no-address",
+        ),
+    ],
+)
+def test_a_mistake_around_the_services_is_said_with_its_path(parts: dict[str, Any], message: str) -> None:
+    errors = said(**parts)
+    assert any(error.startswith(message) for error in errors), errors
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        pytest.param(
+            {"ports": [{"name": "x", "port": 7777, "proto": ["tcp", "udp"]}]},
+            "port 7777/udp is taken on host home1 by icnd (fleet_services.icnd.ports[0].port)",
+            id="port",
+        ),
+        pytest.param({"ports": [{"name": "x", "port": "7000-8000", "proto": "udp"}]}, "port 7777/udp is taken on host home1 by icnd", id="range"),
+        pytest.param({"account": {"user": "icnd"}}, "account 'icnd' is taken on host home1 by icnd (fleet_services.icnd.account.user)", id="account"),
+        pytest.param(
+            {"config": [{"path": "/etc/icn/config.toml", "content": {}}]}, "path /etc/icn/config.toml is taken on host home1 by icnd", id="config"
+        ),
+        pytest.param({"directories": [{"path": "/var/lib/icnd"}]}, "path /var/lib/icnd is taken on host home1 by icnd", id="directory"),
+        pytest.param({"binaries": ["other", "icnd"]}, "binary /usr/local/bin/icnd is taken on host home1 by icnd", id="binary"),
+    ],
+)
+def test_f58_two_services_want_the_same(second: dict[str, Any], message: str) -> None:
+    other = {"version": "1", "artifact": fleets.ICND["artifact"], "command": ["other"], **second}
+    errors = said(services={"icnd": fleets.ICND, "other": other}, placement={"icn": ["icnd"], "home1": ["other"]})
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert errors[0].startswith("fleet_services.other.")
+
+
+def test_f58_two_services_on_one_host_that_want_different_things() -> None:
+    other = {"version": "1", "artifact": fleets.ICND["artifact"], "command": ["other"], "ports": [{"name": "x", "port": 7777, "proto": "tcp"}]}
+    joined, mistakes = fleets.join(fleets.fleet(services={"icnd": fleets.ICND, "other": other}, placement={"icn": ["icnd"], "home1": ["other"]}))
+    assert mistakes == []
+    assert list(joined["home1"]["services"]) == ["icnd", "other"]
+
+
+def test_an_account_is_shared_on_purpose() -> None:
+    shared = {"account": {"user": "icn", "shared": True}}
+    services = {"icnd": {**fleets.ICND, **shared}, "other": {"version": "1", "artifact": fleets.ICND["artifact"], "command": ["other"], **shared}}
+    assert said(services=services, placement={"icn": ["icnd", "other"]}) == []
+
+
+def test_a_circular_start_order_is_a_mistake() -> None:
+    def service(after: str) -> dict[str, Any]:
+        return {"version": "1", "artifact": fleets.ICND["artifact"], "command": [f"not-{after}"], "unit": {"after": [after]}}
+
+    errors = said(services={"a": service("b"), "b": service("a")}, placement={"home1": ["a", "b"]})
+    assert errors == ["fleet_services.a.unit.after: circular start order on host home1: a → b → a\n  → take one of them out"]
+
+
+def test_all_mistakes_are_said_at_once() -> None:
+    spoilt = fleets.changed("ports.0.proto", "tpc", fleets.changed("version", 1.1, fleets.changed("helth", {})))
+    assert [error.split(":")[0] for error in said(services={"icnd": spoilt}, overrides={"nobody": {}})] == [
+        "fleet_overrides.nobody",
+        "fleet_services.icnd.helth",
+        "fleet_services.icnd.ports[0].proto",
+        "fleet_services.icnd.version",
+    ]
+
+
+def test_f60_a_secret_is_never_in_an_error() -> None:
+    errors = said(
+        services={"icnd": fleets.changed("secrets", {"TOKEN": ["hunter2", "hunter3"], "OTHER": {"value": "hunter4\nhunter5", "as": "env"}})}
+    )
+    assert len(errors) == 2
+    assert "hunter" not in "".join(errors)
