@@ -55,8 +55,8 @@ lock: ## pin the newest versions of all requirements again
 	tools/lock
 
 ##@ Test
-.PHONY: test test-fast lint lint-python lint-yaml sanity unit molecule bench
-test: lint unit sanity molecule ## everything
+.PHONY: test test-fast lint lint-python lint-yaml sanity unit molecule integration bench
+test: lint unit sanity molecule integration ## everything
 
 test-fast: lint unit ## everything that needs no lab, in under two minutes
 
@@ -80,6 +80,10 @@ unit: venv ## the unit tests
 
 molecule: venv artifacts ## all scenarios, on the lab
 	molecule test --all
+
+integration: lab artifacts ## what can go wrong, done to real hosts of the lab
+	tests/lab/lab reset anchor1 relay1 relay2 home1 ops1
+	pytest tests/integration
 
 bench: venv artifacts ## measure against the figures in docs/performance.md
 	tools/venv bench

@@ -3,6 +3,7 @@
 roles/<role>/README.md       from the role's meta/argument_specs.yml, meta/main.yml and meta/example.yml
 docs/reference/roles.md      the same for all roles, on one page
 docs/reference/modules.md    from the plugins' documentation
+docs/reliability.md          from tests/reliability.yml and the names of the tests
 docs/reference/service.md    from the schema of service descriptions
 
 usage: tools/docs.py            write what has changed
@@ -255,9 +256,16 @@ def service_page() -> Documents:
     return {ROOT / service_reference.PATH: service_reference.page(GENERATED.format(source=service_reference.SOURCE))}
 
 
+def reliability_page() -> Documents:
+    """Return the page of failure cases with the tests that prove them."""
+    import reliability  # type: ignore[import-not-found]  # a script beside this one, not a package
+
+    return {ROOT / "docs" / "reliability.md": reliability.page(GENERATED)}
+
+
 # --- Everything -------------------------------------------------------------------------------------------------------
 
-GENERATORS: list[Callable[[], Documents]] = [role_pages, plugin_pages, service_page]
+GENERATORS: list[Callable[[], Documents]] = [role_pages, plugin_pages, service_page, reliability_page]
 
 
 def present(path: Path) -> str:

@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         specs = self._task.args["specs"]
         wanted = without_content(specs)
         arguments = {
-            "wanted": wanted,
+            "specs": wanted,
             "controller_time": time.time(),
             "resolved": {name: _resolve(name) for name in wanted["preflight"]["dns"]},
             "probe": self._task.args.get("probe", False),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,6 @@ FLEET_VARIABLES = ("fleet_services", "fleet_placement", "fleet_overrides", "flee
 HOST_VARIABLES = ("fleet_addresses",)
 
 
-class Unusable(Exception):
-    """A variable cannot be read: what it is called, and why."""
-
-
 @cache
 def role_options(role: str) -> dict[str, Any]:
     """Return the inputs of a role, as its argument_specs describe them: the one reference for types and defaults."""
@@ -46,6 +42,7 @@ class Variables:
     def __init__(self, action: ActionModule, host: str, values: Mapping[str, Any], mistakes: list[Mistake]) -> None:
         self.host = host
         self.values = values
+        self.unreadable: dict[tuple[str, str, str], None] = {}
         self._action = action
         self._mistakes = mistakes
         self._templar = action._templar.copy_with_new_env(available_variables=values)
@@ -62,11 +59,11 @@ class Variables:
         """Return ``value`` with its templates filled in for this host; None, and a mistake, when that fails."""
         try:
             return plain(self._templar.template(value))
-        except (AnsibleError, Unusable) as error:
-            before = len(self._mistakes)
+        except AnsibleError as error:
+            before = len(self.unreadable)
             self._blame(value, path)
-            if len(self._mistakes) == before:
-                self._mistakes.append(Mistake(path, f"cannot be read for host {self.host}: {_first_line(error)}"))
+            if len(self.unreadable) == before:
+                self._note(path, error)
             return None
 
     def catalogue(self) -> dict[str, Any]:
@@ -97,10 +94,17 @@ class Variables:
         else:
             try:
                 plain(self._templar.template(value))
-            except (AnsibleError, Unusable) as error:
-                said = _first_line(error)
-                remedy = "give --vault-id or --ask-vault-pass, or encrypt it again" if "vault" in said.lower() or "decrypt" in said.lower() else ""
-                self._mistakes.append(Mistake(path, f"cannot be read for host {self.host}: {said}", remedy))
+            except AnsibleError as error:
+                self._note(path, error)
+
+    def _note(self, path: str, error: AnsibleError) -> None:
+        said = _first_line(error)
+        remedy = ""
+        if "is undefined" in said:
+            remedy = "define it, for example in group_vars/all.yml (secrets: in a vault), or correct its name"
+        elif "vault" in said.lower() or "decrypt" in said.lower():
+            remedy = "give --vault-id or --ask-vault-pass, or encrypt it again"
+        self.unreadable[path, said, remedy] = None
 
 
 class ActionModule(ActionBase):
@@ -119,6 +123,7 @@ class ActionModule(ActionBase):
         catalogues = {name: variables.catalogue() for name, variables in hosts.items()}
         self._fill_catalogues(fleet, hosts, catalogues)
         joined = service_spec.join(fleet, catalogues, mistakes)
+        mistakes.extend(_unreadable(hosts.values()))
         specs = {}
         for name, variables in hosts.items():
             sources = slices.Sources(
@@ -187,7 +192,9 @@ class ActionModule(ActionBase):
     def _fill_catalogues(fleet: service_spec.Fleet, hosts: Mapping[str, Variables], catalogues: Mapping[str, Mapping[str, Any]]) -> None:
         for name, host in fleet.hosts.items():
             wanted = [service for service in service_spec.services_of(host, []) if service in catalogues[name]]
-            host.catalogue = {service: hosts[name].templated(catalogues[name][service], join_path("fleet_services", service)) for service in wanted}
+            read = {service: hosts[name].templated(catalogues[name][service], join_path("fleet_services", service)) for service in wanted}
+            # What could not be read is reported as such; a description that is null is a mistake of its own.
+            host.catalogue = {service: value for service, value in read.items() if value is not None or catalogues[name][service] is None}
 
     @staticmethod
     def _role_inputs(variables: Variables, mistakes: list[Mistake]) -> Any:
@@ -238,6 +245,18 @@ def _trusted(text: str) -> str:
     except ImportError:
         return text
     return trust_as_template(text)
+
+
+def _unreadable(hosts: Iterable[Variables]) -> list[Mistake]:
+    """Return what could not be read as mistakes, each said once, for all hosts that have it."""
+    by_mistake: dict[tuple[str, str, str], list[str]] = {}
+    for variables in hosts:
+        for key in variables.unreadable:
+            by_mistake.setdefault(key, []).append(variables.host)
+    return [
+        Mistake(path, f"cannot be read for host{'s' if len(names) > 1 else ''} {', '.join(names)}: {said}", remedy)
+        for (path, said, remedy), names in by_mistake.items()
+    ]
 
 
 def _first_line(error: BaseException) -> str:

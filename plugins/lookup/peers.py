@@ -24,7 +24,7 @@ options:
         C({address}) its first address (IPv6 in brackets).
     type: raw
     default: "{address}"
-  self:
+  include_self:
     description: Whether the host that asks is among its own peers.
     type: bool
     default: false
@@ -70,7 +70,7 @@ class LookupModule(LookupBase):
             peers += [
                 self._written(host, variables["hostvars"][host])
                 for host in hosts
-                if self.get_option("self") or host != variables["inventory_hostname"]
+                if self.get_option("include_self") or host != variables["inventory_hostname"]
             ]
         return peers
 

@@ -164,7 +164,7 @@ def outermost(paths: Iterable[str]) -> list[str]:
     for path in sorted(set(paths), key=lambda path: path.rstrip("/") + "/"):
         if not kept or not path.startswith(kept[-1].rstrip("/") + "/"):
             kept.append(path)
-    return kept
+    return sorted(kept)
 
 
 def _devices(sandbox: Mapping[str, Any], where: str) -> list[Directive]:

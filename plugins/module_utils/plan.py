@@ -20,7 +20,7 @@ AREAS = ("account", "release", "config", "unit", "firewall")
 """The roles that bring a host to its desired state, in the order in which they act."""
 
 
-def look(wanted: Mapping[str, Any], *, controller_time: float, resolved: Mapping[str, list[str]]) -> dict[str, Any]:
+def look(wanted: Mapping[str, Any], *, controller_time: float | None, resolved: Mapping[str, list[str]] | None) -> dict[str, Any]:
     """Return what the host is like, as far as any role cares. Changes nothing.
 
     ``controller_time`` (seconds since 1970) and ``resolved`` (name: addresses) are what only the controller knows.

@@ -189,8 +189,16 @@ class Record(Kind):
 
 def describe(value: object) -> str:
     """Return a value as an error names it: ``1.1 (a number)``."""
-    names = {bool: "a truth value", int: "a number", float: "a number", str: "a text", list: "a list", dict: "a mapping", type(None): "nothing"}
-    name = next((text for kind, text in names.items() if type(value) is kind), type(value).__name__)
+    names = {
+        "bool": "a truth value",
+        "int": "a number",
+        "float": "a number",
+        "str": "a text",
+        "list": "a list",
+        "dict": "a mapping",
+        "NoneType": "nothing",
+    }
+    name = names.get(type(value).__name__, type(value).__name__)
     shown = repr(value)
     return f"{shown if len(shown) <= 60 else shown[:57] + '...'} ({name})"
 

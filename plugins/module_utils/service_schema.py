@@ -140,7 +140,7 @@ REQUEST = OneOf(
             label="request",
             fields={
                 "url": Field(_url("http", "https"), "Where the request goes, as seen on the host itself.", required=True),
-                "method": Field(choice("GET", "POST", "PUT", "DELETE", "PATCH"), "HTTP method.", default="POST"),
+                "method": Field(choice("GET", "POST", "PUT", "DELETE", "PATCH"), "HTTP method.", default="GET"),
                 "headers": Field(MapOf(ANY_TEXT, key_label="header"), "Headers to send.", default=dict),
                 "body": Field(ANY, "Body: a text as it is, anything else as JSON."),
                 "status": Field(ListOf(integer(100, 599), single=True), "Statuses that count as success.", default=lambda: [200, 202, 204]),

@@ -203,7 +203,8 @@ def finish_host(host: Host, fleet: Fleet, known_services: Iterable[str], mistake
         if name not in known_services:
             mistakes.append(Mistake(_placement_path(host, name), f"{name!r} is not in fleet_services", suggest(name, known_services)))
             continue
-        spec = finish_service(name, host, tier, fleet, mistakes)
+        # What is in the catalogue but not here could not be read, and is reported already.
+        spec = finish_service(name, host, tier, fleet, mistakes) if name in host.catalogue else None
         if spec is not None:
             finished[name] = spec
     mistakes.extend(_clashes(host.name, finished))

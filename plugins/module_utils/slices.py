@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from ansible_collections.hearth.fleet.plugins.module_utils import accounts, config_formats, unit_file, units
+from ansible_collections.hearth.fleet.plugins.module_utils import accounts, config_formats, preflight, unit_file, units
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import join_path
@@ -303,6 +303,7 @@ def bootstraps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             "timeout": one["timeout"],
             "user": spec["account"]["user"],
             "group": spec["account"]["group"],
+            "environment": spec["environment"],
             "environment_files": environment_files(spec),
             "working_directory": spec["unit"]["working_directory"],
         }
@@ -384,6 +385,7 @@ def preflight_slice(
 ) -> dict[str, Any]:
     """Return what a host must have: the tier's requirements, and the host's own inputs where they say more."""
     requires = tier["requires"]
+    mistakes.extend(preflight.on_finding_mistakes(inputs["preflight_on_finding"], "preflight_on_finding"))
     try:
         memory = size_bytes(inputs["preflight_memory"]) if inputs["preflight_memory"] else requires["memory"]
         disk = {**requires["disk"], **{path: size_bytes(size) for path, size in inputs["preflight_disk"].items()}}
@@ -411,6 +413,12 @@ def preflight_slice(
             for proto in port["proto"]
         ],
         "on_finding": inputs["preflight_on_finding"],
+        # So that a finding names the place that asks for it.
+        "origin": {
+            key: join_path("fleet_tiers", tier["name"]) + f".requires.{key}"
+            for key in ("cpus", "memory", "disk", "architectures", "iops", "dns")
+            if requires[key] and not inputs[f"preflight_{key}"]
+        },
     }
 
 

@@ -24,8 +24,6 @@ options:
     description: What is wanted of the host's firewall, as M(hearth.fleet.service_spec) returns it.
     type: dict
     required: true
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes.platform
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
@@ -33,8 +31,6 @@ attributes:
   diff_mode:
     description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
-  platform:
-    platforms: posix
 seealso:
   - module: hearth.fleet.observe
   - module: hearth.fleet.reach

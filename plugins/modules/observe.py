@@ -18,6 +18,12 @@ options:
     description: The desired state of the host, as M(hearth.fleet.service_spec) returns it.
     type: dict
     required: true
+  controller_time:
+    description: Seconds since 1970 on the controller, against which the host's clock is judged; filled in by the action.
+    type: float
+  resolved:
+    description: The addresses behind the names that preflight wants, as the controller resolves them; filled in by the action.
+    type: dict
   probe:
     description: Also ask every running service once whether it is ready.
     type: bool
@@ -79,16 +85,16 @@ def main() -> None:
     # Not logged on the host: what is wanted carries the operators' password hashes.
     module = AnsibleModule(
         argument_spec={
-            "wanted": {"type": "dict", "required": True},
-            "controller_time": {"type": "float", "required": True},
-            "resolved": {"type": "dict", "default": {}},
+            "specs": {"type": "dict", "required": True},
+            "controller_time": {"type": "float"},
+            "resolved": {"type": "dict"},
             "probe": {"type": "bool", "default": False},
             "every": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
         no_log=True,
     )
-    wanted = module.params["wanted"]
+    wanted = module.params["specs"]
     try:
         observed = plan.look(wanted, controller_time=module.params["controller_time"], resolved=module.params["resolved"])
         planned = plan.plan(wanted, observed, every=module.params["every"])

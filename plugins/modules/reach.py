@@ -12,10 +12,10 @@ author:
   - hearth.fleet contributors (@hearth-fleet)
 description:
   - Opens a TCP connection to each port, all at the same time, and closes it again without a word.
-  - Changes nothing, here or there. Whether a port should have answered is for M(hearth.fleet.audit) to judge.
+  - Changes nothing, here or there. Whether a port should have answered is for P(hearth.fleet.audit_report#filter) to judge.
 options:
   probes:
-    description: What to try. Further keys are returned as they are.
+    description: What to try.
     type: list
     elements: dict
     required: true
@@ -45,8 +45,6 @@ options:
     description: How long to wait for an answer, in seconds.
     type: float
     default: 2
-extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes.platform
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
@@ -54,8 +52,6 @@ attributes:
   diff_mode:
     description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
-  platform:
-    platforms: posix
 notes:
   - UDP is not tried. A UDP port that does not answer may be open or closed.
 """

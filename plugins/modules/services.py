@@ -287,6 +287,8 @@ def _act(action: str, before: probes.UnitState, deadline: float) -> str:
     if action != "reload":
         # Earlier failures count towards the start limit, and would make systemd refuse the start that repairs them.
         _systemctl("reset-failed", before.unit, timeout=STOP_SECONDS)
+    if action == "start" and (before.restarts or before.sub.startswith("auto-restart")):
+        action = "restart"  # of a unit in a crash loop, a start would only hasten the automatic restart, which counts as a crash
     limit = (0 if action == "start" else _stop_seconds(before)) + deadline
     try:
         done = _systemctl(action, before.unit, timeout=limit)
@@ -301,7 +303,9 @@ def _act(action: str, before: probes.UnitState, deadline: float) -> str:
 
 def _systemctl(verb: str, unit: str, *, timeout: float) -> subprocess.CompletedProcess[str]:
     command = ["systemctl", "--no-ask-password", verb, "--", unit]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(  # pylint: disable=ansible-bad-function  # run_command knows no time limit, and threads share the module
+        command, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+    )
 
 
 def _stop_seconds(state: probes.UnitState) -> int:
@@ -341,8 +345,11 @@ def journal(unit: str, since: float) -> list[str]:
     """Return the last lines that a unit and its daemon wrote to the journal since a time (seconds since 1970)."""
     command = ["journalctl", f"--unit={unit}", f"--since=@{since:.6f}", f"--lines={JOURNAL_LINES}", "--no-pager", "--quiet", "--output=cat"]
     try:
-        subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=10, check=False)  # what a dying daemon said may be on its way
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        # What a dying daemon said may be on its way.
+        for argv in (["journalctl", "--sync"], command):
+            done = subprocess.run(  # pylint: disable=ansible-bad-function  # run_command knows no time limit
+                argv, capture_output=True, timeout=30, check=False
+            )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.decode(errors="replace").splitlines()

@@ -77,6 +77,12 @@ class Host:
             "systemctl daemon-reload"
         )
 
+    def clean(self) -> None:
+        self.shell(
+            "systemctl stop 'hearth-test-*.service'; rm -rf /run/systemd/system/hearth-test-*.service /run/hearth-test;"
+            " systemctl daemon-reload; systemctl reset-failed 'hearth-test-*.service' || true"
+        )
+
     def services(self, *services: dict[str, Any], options: tuple[str, ...] = ()) -> dict[str, Any]:
         """Run the module, and return its result."""
         command = [str(Path(sys.executable).parent / "ansible"), self.name, "-m", "hearth.fleet.services", "-a", json.dumps({"services": services})]
@@ -99,11 +105,9 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
         one.shell("true")
     except (OSError, subprocess.SubprocessError):
         pytest.skip(f"the lab's {one.name} does not answer; tests/lab/lab up starts it")
+    one.clean()
     yield one
-    one.shell(
-        "systemctl stop 'hearth-test-*.service'; rm -rf /run/systemd/system/hearth-test-*.service /run/hearth-test;"
-        " systemctl daemon-reload; systemctl reset-failed 'hearth-test-*.service' || true"
-    )
+    one.clean()
 
 
 def service(name: str, action: str = "start", **health: Any) -> dict[str, Any]:
@@ -170,6 +174,16 @@ def test_f56_a_start_limit_does_not_stand_in_the_way_of_the_repair(host: Host) -
     host.daemon("hearth-test-a")
     result = host.services(service("hearth-test-a"))
     assert result["outcome"] == "CHANGED", result["output"]
+
+
+def test_f56_a_repaired_service_that_waits_for_its_restart_is_started_at_once(host: Host) -> None:
+    host.daemon("hearth-test-a", crash_after=0, unit="Restart=always\nRestartSec=15")
+    host.shell("systemctl start hearth-test-a; sleep 1")
+    assert "SubState=auto-restart" in host.shell("systemctl show hearth-test-a")
+    host.daemon("hearth-test-a", unit="Restart=always\nRestartSec=15")
+    result = host.services(service("hearth-test-a"))
+    assert result["outcome"] == "CHANGED", result["output"]
+    assert result["services"][0]["seconds"] < 5
 
 
 def test_a_service_that_never_gets_ready_is_left_running_and_explained(host: Host) -> None:

@@ -27,13 +27,13 @@ from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODULE_UTILS = CHECKOUT / "plugins" / "module_utils"
 HOSTS = ("ops1", "relay2")  # Debian 12 with systemd 252, Debian 13 with systemd 257
-NAME = "hearth-test-unit"
-OTHER = "hearth-test-other"
+NAME = "unit-check-daemon"
+OTHER = "unit-check-other"
 UNIT = f"{NAME}.service"
 CONFIG = f"/etc/{NAME}/config.json"
 RELOADABLE = f"/etc/{NAME}/peers.json"
 PORT = 18471
-LIBRARY = "/srv/hearth-test-units"
+LIBRARY = "/srv/unit-check"
 
 DAEMON = r'''#!/usr/bin/python3
 """Answers GET with what it can do in its sandbox."""
@@ -61,18 +61,18 @@ def report():
         "arguments": sys.argv[1:],
         "environment": {key: value for key, value in os.environ.items() if key.startswith("TEST_")},
         "credential": open(os.environ["CREDENTIALS_DIRECTORY"] + "/token").read(),
-        "config": open("/etc/hearth-test-unit/config.json").read(),
+        "config": open("/etc/unit-check-daemon/config.json").read(),
         "reloads": reloads,
-        "own data": attempt(lambda: write("/var/lib/hearth-test-unit/file")),
-        "runtime directory": attempt(lambda: write("/run/hearth-test-unit/file")),
-        "read-only directory": attempt(lambda: write("/var/lib/hearth-test-unit/keys/file")),
+        "own data": attempt(lambda: write("/var/lib/unit-check-daemon/file")),
+        "runtime directory": attempt(lambda: write("/run/unit-check-daemon/file")),
+        "read-only directory": attempt(lambda: write("/var/lib/unit-check-daemon/keys/file")),
         "/etc": attempt(lambda: write("/etc/hearth-test-file")),
-        "/root": attempt(lambda: os.listdir("/root")),
+        "/home": attempt(lambda: os.listdir("/home")),
         "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()) == [os.getpid()],
         "kernel settings": os.path.exists("/proc/sys"),
         "open files": attempt(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))),
         "affinity": attempt(lambda: os.sched_setaffinity(0, {0})),
-        "chown": attempt(lambda: os.chown("/var/lib/hearth-test-unit", -1, os.getgid())),
+        "chown": attempt(lambda: os.chown("/var/lib/unit-check-daemon", -1, os.getgid())),
         "namespace": attempt(unshare),
         "packet socket": attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
         "write and execute": attempt(lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)),
@@ -96,7 +96,7 @@ def reload(*ignored):
 
 reloads = 0
 signal.signal(signal.SIGHUP, reload)
-if "--crash" in open("/etc/hearth-test-unit/config.json").read():
+if "--crash" in open("/etc/unit-check-daemon/config.json").read():
     sys.exit(3)
 server = http.server.HTTPServer(("127.0.0.1", 18471), Handler)
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -105,7 +105,7 @@ server.serve_forever()
 '''
 
 CLEAN_UP = f"""
-for unit in {UNIT} {OTHER}.service hearth-test-alarm.service; do
+for unit in {UNIT} {OTHER}.service unit-check-alarm.service; do
   systemctl stop $unit 2>/dev/null; systemctl --quiet disable $unit 2>/dev/null; systemctl reset-failed $unit 2>/dev/null
   rm -rf /etc/systemd/system/$unit /etc/systemd/system/$unit.d /run/systemd/system/$unit
 done
@@ -275,7 +275,7 @@ def test_f55_the_daemon_runs_in_the_default_sandbox_and_can_do_no_more_than_it_s
         "runtime directory": "done",
         "read-only directory": "refused: Read-only file system",
         "/etc": "refused: Read-only file system",
-        "/root": "refused: Permission denied",
+        "/home": "refused: Permission denied",
         "processes": True,
         "kernel settings": False,
         "open files": "done",
@@ -306,7 +306,7 @@ def test_check_mode_on_a_bare_host_shows_the_unit_and_installs_nothing(host: str
     shell(host, f"rm /usr/local/bin/{NAME} {units.STAMP_PATH}")
     planned = install(host, unit(), check=True)
     assert planned["changed"]
-    assert "+ExecStart=/usr/local/bin/hearth-test-unit" in planned["shown"]
+    assert "+ExecStart=/usr/local/bin/unit-check-daemon" in planned["shown"]
     assert shell(host, f"test -e /etc/systemd/system/{UNIT} || echo nothing") == "nothing\n"
     shell(host, f"install -m 0755 {LIBRARY}/stamp {units.STAMP_PATH}")
 
@@ -347,7 +347,7 @@ def test_f55_an_exposed_unit_is_refused_with_what_exposes_it(running: str) -> No
 def test_f55_drop_ins_count_towards_the_exposure(host: str) -> None:
     shell(
         host,
-        f"mkdir /etc/systemd/system/{UNIT}.d; printf '[Service]\\nProtectSystem=no\\nNoNewPrivileges=no\\nPrivateTmp=no\\n' >/etc/systemd/system/{UNIT}.d/x.conf",
+        f"cd /etc/systemd/system; mkdir {UNIT}.d; printf '[Service]\\nProtectSystem=no\\nNoNewPrivileges=no\\nPrivateTmp=no\\n' >{UNIT}.d/x.conf",
     )
     assert "its exposure is" in install(host, unit(exposure_max=1.2))["msg"]
 
@@ -355,10 +355,11 @@ def test_f55_drop_ins_count_towards_the_exposure(host: str) -> None:
 def test_f56_a_crash_loop_ends_starts_the_alarm_and_is_seen(host: str) -> None:
     shell(
         host,
-        f"echo '\"--crash\"' >{CONFIG}; printf '[Service]\\nType=oneshot\\nExecStart=/usr/bin/touch /run/{NAME}-alarm\\n' >/etc/systemd/system/hearth-test-alarm.service",
+        f"echo '\"--crash\"' >{CONFIG}; cd /etc/systemd/system;"
+        f" printf '[Service]\\nType=oneshot\\nExecStart=/usr/bin/touch /run/{NAME}-alarm\\n' >unit-check-alarm.service",
     )
     looping = unit(
-        unit={"type": "notify", "restart_delay": 0, "start_limit": {"burst": 3, "interval": 60}, "on_failure": ["hearth-test-alarm.service"]}
+        unit={"type": "notify", "restart_delay": 0, "start_limit": {"burst": 3, "interval": 60}, "on_failure": ["unit-check-alarm.service"]}
     )
     assert not install(host, looping)["failed"]
     shell(host, f"systemctl start {UNIT} || true")

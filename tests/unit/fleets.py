@@ -63,9 +63,9 @@ def join(one: service_spec.Fleet) -> tuple[dict[str, dict[str, Any]], list[Mista
     return joined, sorted(set(mistakes))
 
 
-def changed(path: str, value: Any, service: Mapping[str, Any] = ICND) -> dict[str, Any]:
+def changed(path: str, value: Any, service: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a copy of a service in which one key (a dotted path, numbers index lists) has another value."""
-    spoilt = copy.deepcopy(dict(service))
+    spoilt = copy.deepcopy(dict(ICND if service is None else service))
     *above, last = path.split(".")
     place: Any = spoilt
     for key in above:

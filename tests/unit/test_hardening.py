@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import hardening, unit_file, units
+from ansible_collections.hearth.fleet.plugins.module_utils import hardening, units
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import RESOURCES, SANDBOX
 
@@ -83,10 +83,7 @@ def test_strict_by_default() -> None:
 @pytest.mark.parametrize(
     ("relaxation", "gone", "instead"),
     [
-        *(
-            pytest.param({name: True}, [f"{directive}=true"], [f"{directive}=false"], id=name)
-            for name, directive in hardening.SWITCHES.items()
-        ),
+        *(pytest.param({name: True}, [f"{directive}=true"], [f"{directive}=false"], id=name) for name, directive in hardening.SWITCHES.items()),
         pytest.param({"home": "read-only"}, ["ProtectHome=true"], ["ProtectHome=read-only"], id="home-read-only"),
         pytest.param({"home": "visible"}, ["ProtectHome=true"], ["ProtectHome=false"], id="home-visible"),
         pytest.param({"private_tmp": False}, ["PrivateTmp=true"], ["PrivateTmp=false"], id="private-tmp"),
@@ -94,7 +91,10 @@ def test_strict_by_default() -> None:
         pytest.param({"private_devices": False}, ["PrivateDevices=true"], ["PrivateDevices=false"], id="private-devices"),
         pytest.param({"private_network": True}, [], ["PrivateNetwork=true"], id="private-network"),
         pytest.param(
-            {"devices": ["/dev/ttyACM0 rw"]}, ["PrivateDevices=true"], ["PrivateDevices=false", "DeviceAllow=/dev/ttyACM0 rw"], id="device-needs-the-hosts-dev"
+            {"devices": ["/dev/ttyACM0 rw"]},
+            ["PrivateDevices=true"],
+            ["PrivateDevices=false", "DeviceAllow=/dev/ttyACM0 rw"],
+            id="device-needs-the-hosts-dev",
         ),
         pytest.param({"proc": "all"}, ["ProtectProc=invisible"], ["ProtectProc=default"], id="proc"),
         pytest.param({"proc_subset": "all"}, ["ProcSubset=pid"], ["ProcSubset=all"], id="proc-subset"),
@@ -180,9 +180,11 @@ def directory(path: str, **more: Any) -> dict[str, Any]:
     ("directories", "found"),
     [
         pytest.param([directory("/srv/b"), directory("/srv/a"), directory("/srv/a/x")], ["ReadWritePaths=/srv/a /srv/b"], id="nested-and-sorted"),
-        pytest.param([directory("/srv/a"), directory("/srv/a-b")], ["ReadWritePaths=/srv/a /srv/a-b"], id="same-beginning"),
+        pytest.param([directory("/srv/a"), directory("/srv/a-b"), directory("/srv/a/x")], ["ReadWritePaths=/srv/a /srv/a-b"], id="same-beginning"),
         pytest.param(
-            [directory("/srv/a"), directory("/srv/a/keys", writable=False)], ["ReadWritePaths=/srv/a", "ReadOnlyPaths=/srv/a/keys"], id="read-only-inside"
+            [directory("/srv/a"), directory("/srv/a/keys", writable=False)],
+            ["ReadWritePaths=/srv/a", "ReadOnlyPaths=/srv/a/keys"],
+            id="read-only-inside",
         ),
         pytest.param(
             [directory("/run/relay")],
@@ -251,7 +253,3 @@ def analyze(directory: Path, **more: Any) -> float:
 )
 def test_f55_exposure(tmp_path: Path, more: dict[str, Any], highest: float) -> None:
     assert analyze(tmp_path, **more) <= highest
-
-
-def test_executables_are_in_the_directory_of_links() -> None:
-    assert [unit_file.executable(name) for name in ("relay", "/opt/x/relay")] == ["/usr/local/bin/relay", "/opt/x/relay"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -40,9 +41,7 @@ def port(name: str = "metrics", number: str = "9100", sources: list[str] | None 
     return {"name": name, "port": number, "proto": ["tcp"], "sources": sources or ["any"], "limit": False, "listen": True, **more}
 
 
-def fleet(
-    *ports: dict[str, Any], on: str = "relay1", addresses: dict[str, list[str]] | None = None, **firewall: Any
-) -> dict[str, dict[str, Any]]:
+def fleet(*ports: dict[str, Any], on: str = "relay1", addresses: dict[str, list[str]] | None = None, **firewall: Any) -> dict[str, dict[str, Any]]:
     """Return the slices of a fleet in which one host runs one service with ``ports``."""
     services = {"icnd": {"name": "icnd", "ports": list(ports)}}
     return {
@@ -177,5 +176,17 @@ def test_silence_is_given_up_after_the_timeout() -> None:
             one.close()
 
 
-def test_no_way_to_an_address() -> None:
-    assert outcome("192.0.2.1" if not socket.has_ipv6 else "fe80::1", 9, 1) != "open"
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        pytest.param(OSError(errno.EHOSTUNREACH, "x"), "no route", id="no-route-to-host"),
+        pytest.param(OSError(errno.ENETUNREACH, "x"), "no route", id="network-unreachable"),
+        pytest.param(OSError(errno.EACCES, "x"), "Permission denied", id="anything-else-in-its-own-words"),
+    ],
+)
+def test_an_error_in_words(error: OSError, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    assert outcome("192.0.2.1", 9, 1) == said

@@ -74,11 +74,18 @@ def test_the_order_of_keys_does_not_matter() -> None:
     ("described", "name", "values"),
     [
         pytest.param({"command": ["/opt/x/relay", "-v"]}, "ExecStart", ["/opt/x/relay -v"], id="absolute-command"),
-        pytest.param({"command": ["relay", "a b", "$HOME", "100%", ";", ""]}, "ExecStart", ['/usr/local/bin/relay "a b" "$$HOME" 100%% ";" ""'], id="quoting"),
+        pytest.param(
+            {"command": ["relay", "a b", "$HOME", "100%", ";", ""]}, "ExecStart", ['/usr/local/bin/relay "a b" "$$HOME" 100%% ";" ""'], id="quoting"
+        ),
         pytest.param(
             {"environment": {"A": 'say "$HOME" 5% \\'}}, "Environment", ['"A=say \\"$HOME\\" 5%% \\\\"'], id="environment-has-no-variables-to-put-in"
         ),
-        pytest.param({"reload": {"command": ["relay", "reload"]}}, "ExecReload", ["/usr/local/bin/relay reload", "+/usr/local/lib/hearth/stamp --reload relay"], id="reload-command"),
+        pytest.param(
+            {"reload": {"command": ["relay", "reload"]}},
+            "ExecReload",
+            ["/usr/local/bin/relay reload", "+/usr/local/lib/hearth/stamp --reload relay"],
+            id="reload-command",
+        ),
         pytest.param(
             {
                 "reload": {"signal": "USR1"},
@@ -122,7 +129,9 @@ def test_secrets_come_by_file_and_by_credential_never_in_the_unit() -> None:
     ("described", "said"),
     [
         pytest.param({"command": ["relay", "a\nb"]}, "fleet_services.relay.command[1]: has the character '\\n'", id="newline-in-command"),
-        pytest.param({"environment": {"A": "a\nUser=root"}}, "fleet_services.relay.environment.A: has the character '\\n'", id="newline-in-environment"),
+        pytest.param(
+            {"environment": {"A": "a\nUser=root"}}, "fleet_services.relay.environment.A: has the character '\\n'", id="newline-in-environment"
+        ),
         pytest.param({"description": "relay\\"}, "fleet_services.relay.description: 'relay\\\\' begins or ends", id="continued-line"),
     ],
 )
@@ -156,3 +165,7 @@ def test_word(text: str, written: str) -> None:
 def test_control_characters_are_refused(write: Any, text: str) -> None:
     with pytest.raises(FleetError, match=r"^here: has the character"):
         write(text, "here")
+
+
+def test_executables_are_in_the_directory_of_links() -> None:
+    assert [unit_file.executable(name) for name in ("relay", "/opt/x/relay")] == ["/usr/local/bin/relay", "/opt/x/relay"]
