@@ -155,7 +155,7 @@ class ActionModule(ActionBase):
     def _host(self, variables: Variables, task_vars: Mapping[str, Any], mistakes: list[Mistake]) -> service_spec.Host:
         depths = {group.name: (group.depth, group.priority, group.name) for group in self._groups(task_vars, variables.host)}
         fleet = {name: variables.get(name) or {} for name in FLEET_VARIABLES[1:]}
-        known = (*FLEET_VARIABLES, *HOST_VARIABLES, "fleet_service_specs", "fleet_plan", "fleet_observe")
+        known = (*FLEET_VARIABLES, *HOST_VARIABLES, "fleet_service_specs", "fleet_plan", "fleet_observe", "fleet_hosts")
         for name in variables.names():
             if name.startswith("fleet_") and name not in known:
                 mistakes.append(Mistake(name, "unknown variable", suggest(name, known)))

@@ -291,7 +291,9 @@ def _modification(user: Wanted, found: Observed, observed: Observed) -> _Change 
     group_reasons, group_options = _group_membership(user, found)
     reasons += group_reasons
     options += group_options
-    commands = [_Command(("usermod", *options, name))] if options else []
+    # Another home is one line in a file, but usermod refuses it while a process of the account is in sight.
+    program = ("unshare", "--pid", "--fork", "--mount-proc", "usermod") if "--home" in options else ("usermod",)
+    commands = [_Command((*program, *options, name))] if options else []
     if user.get("create_home") and not found["home_exists"]:
         reasons.append(f"home {user['home']} is missing")
         commands.append(_Command(("mkhomedir_helper", name)))

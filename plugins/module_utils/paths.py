@@ -317,6 +317,9 @@ def _difference(one: Wanted, found: Mapping[str, Any]) -> Difference | None:
         return Difference(path, f"is {_ARTICLES[kind]} that should not be there", service, "remove")
     if kind == "absent":
         return Difference(path, "does not exist", service, "create")
+    if kind == "link" and state == "file":
+        # Only a pointer goes; what it points to stays.
+        return Difference(path, f"is a symbolic link to {found.get('target')}, where a file is wanted", service, "change")
     if kind != state:
         reason = f"is {_ARTICLES[kind]}, where {_ARTICLES[state]} is wanted; it is not removed unasked: move it away"
         return Difference(path, reason, service, "refuse")
@@ -455,7 +458,8 @@ def _replace(candidates: Sequence[_Candidate], due: Sequence[Wanted]) -> None:
 def _require_replaceable(candidate: _Candidate) -> None:
     name = os.path.basename(candidate.wanted["path"])
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(name, dir_fd=candidate.directory, follow_symlinks=False).st_mode):
+        mode = os.stat(name, dir_fd=candidate.directory, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise FleetError(f"{candidate.wanted['path']} became something else than a file while this run looked away")
 
 

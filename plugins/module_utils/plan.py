@@ -41,7 +41,7 @@ def look(wanted: Mapping[str, Any], *, controller_time: float | None, resolved: 
 def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool = False) -> dict[str, Any]:
     """Return what differs, by area, and what follows for running services. Pure.
 
-    ``due`` names the areas whose roles must act: those that differ, or ``every`` one when asked. ``held`` names the services
+    ``differs`` says whether there is anything to do at all. ``due`` names the areas whose roles must act: those that differ, or ``every`` one when asked. ``held`` names the services
     whose new release is staged while the old one runs: their config and unit wait with it. ``start`` and ``restart`` are
     what ``hearth.fleet.services`` is to do; ``staged`` is what waits for a rollout.
     """
@@ -56,6 +56,7 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
     }
     pending = units.pending(wanted["unit"]["units"], observed["unit"], {one["service"]: one["reloadable"] for one in wanted["rollout"]})
     return {
+        "differs": every or bool(pending) or any(found.values()),
         **{area: [one.as_dict() for one in differences] for area, differences in found.items()},
         "preflight": [one.as_dict() for one in _findings(wanted, observed)],
         "due": list(AREAS) if every else [area for area in AREAS if found[area]],
@@ -66,11 +67,6 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
         "restart": _actions(wanted["rollout"], pending, ("restart", "reload")),
         "services": {one["service"]: _status(one["service"], one["unit"], observed) for one in wanted["rollout"]},
     }
-
-
-def differs(planned: Mapping[str, Any]) -> bool:
-    """Say whether anything on the host is not as wanted: drift, when nobody changed the inventory."""
-    return any(planned[area] for area in (*AREAS, "rollout"))
 
 
 def lines(planned: Mapping[str, Any]) -> list[str]:

@@ -149,7 +149,7 @@ def _show(names: Sequence[str]) -> str:
     command = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *names]
     try:
         done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "LC_ALL": "C.UTF-8"}
+            command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -69,3 +69,8 @@ def plan_lines(directory: Path, limit: str) -> dict[str, list[str]]:
 def shell(hosts: str, script: str) -> str:
     """Run a shell script as root on hosts; it must succeed."""
     return ansible("ansible", hosts, "--become", "-m", "ansible.builtin.shell", "-a", script).stdout
+
+
+def reset(hosts: str) -> None:
+    """Make hosts of the lab anew from their image."""
+    subprocess.run([str(CHECKOUT / "tests/lab/lab"), "reset", *hosts.split(",")], check=True, capture_output=True, timeout=120)

@@ -8,12 +8,15 @@ Each group of kinds is done to a Debian 12 and a Debian 13 host at once, observe
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import converged
 import pytest
 
 HOSTS = "relay1,relay2"
+SOUND = pytest.StashKey[bool]()
 NODE, NATS = "kontinuum-node-server", "nats-server"
 
 ACCOUNTS = {
@@ -52,7 +55,7 @@ CONFIG = {
 }
 
 CONFIG_AGAIN = {
-    "mode": ("chmod 0666 /etc/kontinuum-node/node.toml", "config: /etc/kontinuum-node/node.toml: mode"),
+    "mode": ("chmod 0666 /etc/kontinuum-node/node.toml", "mode 0666, not 0640"),
     "owner": ("chown kontinuum-node /etc/kontinuum-node/node.toml", "config: /etc/kontinuum-node/node.toml: owner"),
     "replaced by a link": (
         "mv /etc/nats-server/nats.json /root/nats.json; ln -s /root/nats.json /etc/nats-server/nats.json",
@@ -140,9 +143,15 @@ GROUPS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fleet() -> None:
-    converged.site()
+@pytest.fixture
+def fleet(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Two converged hosts, made anew where the test before left them in ruins."""
+    if not request.config.stash.get(SOUND, False):
+        converged.reset(HOSTS)
+        converged.site("--limit", HOSTS)
+    failed = request.session.testsfailed
+    yield
+    request.config.stash[SOUND] = request.session.testsfailed == failed and not sys.exc_info()[0]
 
 
 def test_there_are_at_least_forty_kinds() -> None:
@@ -150,7 +159,7 @@ def test_there_are_at_least_forty_kinds() -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_tampering_is_observed_named_and_repaired(group: str, tmp_path: Path) -> None:
+def test_tampering_is_observed_named_and_repaired(fleet: None, group: str, tmp_path: Path) -> None:
     kinds = GROUPS[group]
     for script, _said in kinds.values():
         converged.shell(HOSTS, script)
@@ -161,14 +170,14 @@ def test_tampering_is_observed_named_and_repaired(group: str, tmp_path: Path) ->
     assert converged.plan_lines(tmp_path / "repaired", HOSTS) == {"relay1": [], "relay2": []}
 
 
-def test_f51_what_belongs_to_others_is_no_difference(tmp_path: Path) -> None:
+def test_f51_what_belongs_to_others_is_no_difference(fleet: None, tmp_path: Path) -> None:
     converged.shell(HOSTS, "ufw allow 2222/tcp comment mine; echo 'x = 1' > /etc/kontinuum-node/mine.toml; touch /var/lib/nats-server/mine")
     assert converged.plan_lines(tmp_path, HOSTS) == {"relay1": [], "relay2": []}
     converged.site("--limit", HOSTS)
     assert "2222/tcp" in converged.shell("relay1", "ufw status")
 
 
-def test_where_nothing_is_observed_a_full_run_changes_nothing(tmp_path: Path) -> None:
-    assert set(map(tuple, converged.plan_lines(tmp_path, "all").values())) == {()}
-    done = converged.site("-e", "fleet_observe=false")
+def test_where_nothing_is_observed_a_full_run_changes_nothing(fleet: None, tmp_path: Path) -> None:
+    assert converged.plan_lines(tmp_path, HOSTS) == {"relay1": [], "relay2": []}
+    done = converged.site("--limit", HOSTS, "-e", "fleet_observe=false")
     assert set(converged.changes(done).values()) == {0}, done.stdout

@@ -20,6 +20,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STRAY_PORT = 17422
+DAEMON = "hearth-test-verify.service"
 DROP_IN = "/etc/systemd/system/kontinuum-node-server.service.d/hearth-test.conf"
 
 TAMPER_RELAY2 = f"""
@@ -62,10 +63,26 @@ class Run(NamedTuple):
     report: Any
 
 
-def shell(host: str, script: str) -> None:
-    command = [str(CHECKOUT / "tests/lab/lab"), "ssh", host, "--", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def ansible(host: str, module: str, **arguments: Any) -> dict[str, Any]:
+    """Run a module on a host, and return its result. Over Ansible's one connection, because hosts may limit new ones."""
+    command = [str(Path(sys.executable).with_name("ansible")), host, "--become", "-m", module, "-a", json.dumps(arguments)]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
+        "ANSIBLE_STDOUT_CALLBACK": "minimal",
+    }
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :]) if "=> {" in done.stdout else {"stdout": done.stdout}
+    return result
+
+
+def shell(host: str, script: str) -> str:
+    """Run a script as root on a host, and return what it printed below a line of Ansible's own."""
+    return str(ansible(host, "ansible.builtin.shell", cmd=script)["stdout"])
 
 
 def play(name: str, directory: Path, *options: str) -> Run:
@@ -78,6 +95,21 @@ def play(name: str, directory: Path, *options: str) -> Run:
     output = done.stdout + done.stderr
     assert path.exists(), output
     return Run(done.returncode, output, json.loads(path.read_text()))
+
+
+@pytest.fixture(params=["ops1", "relay2"])
+def daemon(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a daemon of no consequence, which needs no converged host, and return the host's name."""
+    host = request.param
+    try:
+        shell(host, "true")
+    except (AssertionError, OSError, subprocess.SubprocessError):
+        pytest.skip(f"the lab's {host} does not answer; tests/lab/lab up starts it")
+    unit = f"[Service]\nDynamicUser=yes\nExecStart=/usr/bin/python3 -m http.server --bind :: {STRAY_PORT}\n"
+    shell(host, f"printf '{unit}' > /run/systemd/system/{DAEMON} && systemctl daemon-reload && systemctl start {DAEMON}")
+    shell(host, f"for i in $(seq 50); do ss -Hltn 'sport = :{STRAY_PORT}' | grep -q . && exit; sleep 0.1; done; exit 1")
+    yield host
+    shell(host, f"systemctl stop {DAEMON}; rm -rf /run/systemd/system/{DAEMON}*; systemctl daemon-reload")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +139,32 @@ def tampered(clean: Run, scratch: Path) -> Iterator[Run]:
     finally:
         shell("relay2", RESTORE_RELAY2)
         shell("ops1", "systemctl start kontinuum-node-admin")
+
+
+def test_f55_a_unit_is_scored_with_its_drop_ins(daemon: str) -> None:
+    before = ansible(daemon, "hearth.fleet.exposure", units=[DAEMON, "hearth-test-none.service"], firewall={"enabled": True})["units"]
+    assert list(before) == [DAEMON]
+    drop_in = f"/run/systemd/system/{DAEMON}.d/strict.conf"
+    shell(daemon, f"mkdir -p $(dirname {drop_in}); printf '[Service]\nPrivateDevices=yes\nProtectClock=yes\n' > {drop_in}; systemctl daemon-reload")
+    after = ansible(daemon, "hearth.fleet.exposure", units=[DAEMON], firewall={"enabled": True})["units"]
+    assert after[DAEMON]["score"] < before[DAEMON]["score"]
+    assert after[DAEMON]["drop_ins"] == [drop_in]
+    assert after[DAEMON]["causes"]
+
+
+def test_a_socket_is_given_to_its_unit(daemon: str) -> None:
+    sockets = ansible(daemon, "hearth.fleet.exposure", units=[DAEMON], firewall={"enabled": True})["sockets"]
+    assert [(one["proto"], one["address"], one["port"]) for one in sockets if one["unit"] == DAEMON] == [("tcp", "::", STRAY_PORT)]
+    assert {one["unit"] for one in sockets if one["port"] == 22} == {""}
+
+
+def test_f49_ports_are_tried_over_ipv4_and_ipv6_all_at_once(daemon: str) -> None:
+    number = {"ops1": 41, "relay2": 22}[daemon]
+    addresses = [f"10.77.0.{number}", f"fd77:7e57:0:1::{number}"]
+    firewalled = "on" in shell(daemon, "grep -q ENABLED=yes /etc/ufw/ufw.conf && echo on || true").splitlines()
+    probes = [{"address": address, "port": STRAY_PORT} for address in addresses]
+    outcomes = [one["outcome"] for one in ansible("anchor1", "hearth.fleet.reach", probes=probes * 20)["probes"]]
+    assert set(outcomes) == ({"timed out"} if firewalled else {"open"})
 
 
 def test_a_converged_fleet_is_verified(clean: Run) -> None:
