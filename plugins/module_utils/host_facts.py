@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host is like: the facts that decide whether it can carry its services, and who listens on its ports.
 
-Read from files, in milliseconds (the one subprocess is ``dpkg --print-architecture``), because Ansible's own fact
-gathering takes ten seconds on a small Raspberry Pi.
+Read from files, in milliseconds, because Ansible's own fact gathering takes ten seconds on a small Raspberry Pi.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.hearth.fleet.plugins.module_utils import elf
 
 WRITTEN_PATHS = ("/", "/etc", "/opt", "/usr/local", "/var/lib")
 """Where the collection writes on every host, whatever the services need."""
@@ -48,7 +48,7 @@ def look(wanted: Mapping[str, Any], *, root: Path = Path("/")) -> dict[str, Any]
     """
     paths = [*WRITTEN_PATHS, *(str(one["path"]) for one in wanted.get("disk") or [])]
     facts = {
-        "architecture": architecture(),
+        "architecture": elf.host_architecture(str(root)),
         "machine": platform.machine(),
         "os": os_release(_read(root / "etc/os-release") or _read(root / "usr/lib/os-release")),
         "python": platform.python_version(),
@@ -71,15 +71,6 @@ def look(wanted: Mapping[str, Any], *, root: Path = Path("/")) -> dict[str, Any]
     }
     facts.update({key: wanted[key] for key in ("controller_time", "resolved") if wanted.get(key) is not None})
     return facts
-
-
-def architecture() -> str:
-    """Return the architecture of the userland as Debian calls it (``armhf`` on a 64-bit kernel too); empty without dpkg."""
-    try:
-        done = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def os_release(text: str) -> dict[str, str]:

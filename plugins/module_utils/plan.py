@@ -41,9 +41,10 @@ def look(wanted: Mapping[str, Any], *, controller_time: float | None, resolved: 
 def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool = False) -> dict[str, Any]:
     """Return what differs, by area, and what follows for running services. Pure.
 
-    ``differs`` says whether there is anything to do at all. ``due`` names the areas whose roles must act: those that differ, or ``every`` one when asked. ``held`` names the services
-    whose new release is staged while the old one runs: their config and unit wait with it. ``start`` and ``restart`` are
-    what ``hearth.fleet.services`` is to do; ``staged`` is what waits for a rollout.
+    ``differs`` says whether there is anything to do at all. ``due`` names the areas whose roles must act: those that
+    differ, or ``every`` one when asked. ``held`` names the services whose new release is staged while the old one runs:
+    their config and unit wait with it. ``start`` and ``restart`` are what ``hearth.fleet.services`` is to do; ``staged`` is
+    what waits for a rollout.
     """
     staged = releases.pending_release(wanted["release"], observed["release"])
     held = sorted({one.service for one in staged})

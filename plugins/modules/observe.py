@@ -68,12 +68,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hearth.fleet.plugins.module_utils import plan, probe
+from ansible_collections.hearth.fleet.plugins.module_utils import plan
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 
 def readiness(rollouts: list[dict[str, Any]], services: dict[str, Any]) -> dict[str, bool]:
     """Return whether each service is ready, asked once."""
+    # Most runs ask nobody, and a host compiles anew what a module imports.
+    from ansible_collections.hearth.fleet.plugins.module_utils import probe
+
     return {
         one["service"]: services[one["service"]]["state"] == "active" and (not one["health"]["ready"] or probe.probe_once(one["health"]["ready"]).ok)
         for one in rollouts

@@ -133,7 +133,9 @@ def test_an_operator_is_made_with_a_home_and_a_password_that_no_argument_shows(t
     ("change", "said", "command"),
     [
         pytest.param({"shell": "/bin/false"}, "shell /usr/sbin/nologin, not /bin/false", "usermod --shell /bin/false nats", id="shell"),
-        pytest.param({"home": "/srv/nats"}, "home /var/lib/nats, not /srv/nats", "unshare --pid --fork --mount-proc usermod --home /srv/nats nats", id="home"),
+        pytest.param(
+            {"home": "/srv/nats"}, "home /var/lib/nats, not /srv/nats", "unshare --pid --fork --mount-proc usermod --home /srv/nats nats", id="home"
+        ),
         pytest.param({"group": "adm"}, "group nats, not adm", "usermod --gid adm nats", id="primary-group"),
         pytest.param({"comment": "Queue"}, "comment Messages, not Queue", "usermod --comment Queue nats", id="comment"),
         pytest.param({"groups": ["adm", "dialout"]}, "not in group adm", "usermod --append --groups adm nats", id="group-missing"),

@@ -84,7 +84,7 @@ def test_inventory_moves_with_the_same_variables_as_the_lab(family):
 
 def test_inventory_uses_the_keys_that_the_lab_makes():
     variables = INVENTORY["all"]["vars"]
-    cache = variables["lab_cache"].replace("{{ inventory_dir }}", str(ROOT / "inventories" / "lab"))
+    cache = variables["lab_cache"].replace("{{ inventory_dir | default('.') }}", str(ROOT / "inventories" / "lab"))
     assert Path(cache).resolve() == program.CACHE
     assert variables["ansible_ssh_private_key_file"] == f"{{{{ lab_cache }}}}/{program.KEY.name}"
     assert f'UserKnownHostsFile="{{{{ lab_cache }}}}/{program.KNOWN_HOSTS.name}"' in variables["ansible_ssh_common_args"]
