@@ -85,7 +85,7 @@ integration: lab artifacts ## what can go wrong, done to real hosts of the lab
 	tests/lab/lab reset anchor1 relay1 relay2 home1 ops1
 	pytest tests/integration
 
-bench: venv artifacts ## measure against the figures in docs/performance.md
+bench: venv artifacts lab ## measure against ordinary roles and pyinfra, on the lab (docs/benchmarks.md)
 	tools/venv bench
 	tests/bench/run
 

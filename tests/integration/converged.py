@@ -71,6 +71,11 @@ def shell(hosts: str, script: str) -> str:
     return ansible("ansible", hosts, "--become", "-m", "ansible.builtin.shell", "-a", script).stdout
 
 
+def lab(*arguments: str) -> None:
+    """Run the lab's program."""
+    subprocess.run([str(CHECKOUT / "tests/lab/lab"), *arguments], check=True, capture_output=True, timeout=120)
+
+
 def reset(hosts: str) -> None:
     """Make hosts of the lab anew from their image."""
-    subprocess.run([str(CHECKOUT / "tests/lab/lab"), "reset", *hosts.split(",")], check=True, capture_output=True, timeout=120)
+    lab("reset", *hosts.split(","))

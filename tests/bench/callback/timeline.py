@@ -5,13 +5,6 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
-name: timeline
-type: notification
-short_description: Note when each play, task and result comes
-description: Appends one line of JSON per event to the file that the environment variable E(BENCH_TIMELINE) names.
-"""
-
 import json
 import os
 import time
@@ -19,6 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = r"""
+name: timeline
+type: notification
+short_description: Note when each play, task and result comes
+description: Appends one line of JSON per event to the file that the environment variable E(BENCH_TIMELINE) names.
+"""
 
 
 class CallbackModule(CallbackBase):
@@ -31,11 +31,12 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._file = Path(os.environ["BENCH_TIMELINE"]).open("a", buffering=1)
+        self._path = Path(os.environ["BENCH_TIMELINE"])
         self._note("loaded", "callbacks")
 
     def _note(self, event: str, name: str, host: str = "") -> None:
-        self._file.write(json.dumps([time.monotonic(), event, name, host]) + "\n")
+        with self._path.open("a") as file:
+            file.write(json.dumps([time.monotonic(), event, name, host]) + "\n")
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         self._note("playbook", playbook._file_name)

@@ -20,7 +20,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 def wanted(name: str, prefix: str) -> dict[str, Any]:
     """Return the variables that the Ansible contenders share, for one host."""
     known = {"inventory_hostname": name, "lab_ipv4_prefix": prefix}
-    environment = NativeEnvironment()  # noqa: S701  # no HTML
+    environment = NativeEnvironment()
 
     def filled(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,0 +1,126 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""site.yml on a running fleet: what it changes, what it leaves alone, and what it says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+from collections.abc import Iterator
+
+import converged
+import pytest
+
+NODE, NATS = "kontinuum-node-server", "nats-server"
+NODES = "relay1,relay2,home1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fleet() -> Iterator[None]:
+    converged.site()
+    yield
+    converged.site()
+
+
+def said(host: str, command: str) -> str:
+    """Return what a command prints on a host."""
+    return converged.shell(host, command).split(">>\n", 1)[1].strip()
+
+
+def pid(host: str, unit: str = NODE) -> str:
+    return said(host, f"systemctl show --property=MainPID --value {unit}")
+
+
+def overrides(layer: str, service: str, **description: object) -> tuple[str, str]:
+    return ("-e", json.dumps({"fleet_overrides": {layer: {service: description}}}))
+
+
+def test_a_second_run_changes_nothing_and_neither_does_a_check() -> None:
+    assert set(converged.changes(converged.site()).values()) == {0}
+    assert set(converged.changes(converged.site("--check", "--diff")).values()) == {0}
+
+
+def test_what_must_restart_restarts_one_host_after_the_other() -> None:
+    before = {host: pid(host) for host in NODES.split(",")}
+    converged.site("--limit", NODES, *overrides("kontinuum_nodes", NODE, resources={"memory_max": "900M"}))
+    assert all(pid(host) != before[host] for host in before)
+    started = {host: said(host, f"TZ=UTC systemctl show --property=ExecMainStartTimestampMonotonic --value {NODE}") for host in before}
+    ready = {host: said(host, f"TZ=UTC systemctl show --property=ActiveEnterTimestampMonotonic --value {NODE}") for host in before}
+    # The hosts share one kernel, so their monotonic clocks can be compared.
+    order = sorted(before, key=lambda host: int(started[host]))
+    assert all(int(ready[first]) < int(started[second]) for first, second in itertools.pairwise(order))
+
+
+def test_what_can_be_reloaded_is_not_restarted() -> None:
+    converged.site()
+    before = pid("relay1")
+    config = {"path": "/etc/kontinuum-node/node.toml", "content": {"node": {"log_level": "debug"}}}
+    converged.site("--limit", "relay1", *overrides("relay1", NODE, config=[config]))
+    assert pid("relay1") == before
+    assert "debug" in said("relay1", "curl -fsS http://127.0.0.1:9100/version")
+
+
+def test_a_restart_that_an_aborted_run_owes_is_made_by_the_next() -> None:
+    converged.site()
+    before = pid("relay1", NATS)
+    # The aborted run: it wrote the config and died before it came to the restart.
+    converged.shell("relay1", "sed -i 's/30s/31s/' /etc/nats-server/nats.json; systemctl kill --signal=KILL nats-server; sleep 7")
+    between = pid("relay1", NATS)
+    assert between not in (before, "0")
+    converged.site("--limit", "relay1")
+    assert pid("relay1", NATS) == between, "a reload was enough"
+    assert converged.shell("relay1", "grep -c 30s /etc/nats-server/nats.json; journalctl -u nats-server -o cat -n 20 | grep -i reload")
+
+
+def test_a_new_version_of_a_running_service_is_staged_and_its_config_is_held() -> None:
+    converged.site()
+    before = pid("relay1")
+    config = {"path": "/etc/kontinuum-node/node.toml", "content": {"storage": {"max_total_gb": 77}}}
+    done = converged.site("--limit", "relay1", "-e", "lab_kontinuum_version=1.0.1", *overrides("relay1", NODE, config=[config]))
+    assert "waits for a rollout" in done.stdout
+    assert pid("relay1") == before
+    assert said("relay1", f"readlink /opt/{NODE}/current") == "releases/1.0.0"
+    assert said("relay1", f"ls /opt/{NODE}/releases").split() == ["1.0.0", "1.0.1"]
+    assert "77" not in said("relay1", "cat /etc/kontinuum-node/node.toml")
+    again = converged.site("--limit", "relay1", "-e", "lab_kontinuum_version=1.0.1", *overrides("relay1", NODE, config=[config]))
+    assert converged.changes(again) == {"relay1": 0}
+
+
+def test_f29_a_release_with_another_digest_leaves_the_host_untouched() -> None:
+    before = said("relay2", "find /opt /etc/nats-server /usr/local/bin -printf '%p %T@ %m %l\\n' | sort | sha256sum")
+    wrong = {"artifact": {"sha256": {"amd64": "0" * 64}}, "version": "9.9.9"}
+    done = converged.site("--limit", "relay2", *overrides("relay2", NATS, **wrong), check=False)
+    assert done.returncode == 2
+    assert said("relay2", "find /opt /etc/nats-server /usr/local/bin -printf '%p %T@ %m %l\\n' | sort | sha256sum") == before
+
+
+def test_f52_a_service_that_leaves_the_catalogue_stops_and_its_ports_close() -> None:
+    converged.site()
+    placement = {"kontinuum_nodes": [NODE], "kontinuum_admins": ["kontinuum-node-admin"], "anchor1": [NATS], "relay2": [NATS]}
+    converged.site("--limit", "relay1", "-e", json.dumps({"fleet_placement": placement}))
+    assert said("relay1", f"systemctl is-active {NATS} || true") == "inactive"
+    assert "4222" not in said("relay1", "ufw status")
+    for address in ("10.77.0.21", "fd77:7e57:0:1::21"):
+        assert "closed" in said("ops1", f"nc -z -w 2 {address} 4222 || echo closed")
+    assert said("relay1", "ls /var/lib/nats-server /etc/nats-server"), "data and config stay"
+
+
+def test_f47_a_home_host_that_is_off_is_skipped_and_caught_up() -> None:
+    converged.site()
+    subprocess.run(["podman", "stop", "--time", "5", "home1"], check=True, capture_output=True, timeout=60)
+    done = converged.site("-e", "ansible_ssh_timeout=3", *overrides("tier2", NODE, environment={"CAUGHT": "up"}))
+    assert "home1" in done.stdout
+    converged.lab("up")
+    converged.site(*overrides("tier2", NODE, environment={"CAUGHT": "up"}))
+    assert "CAUGHT=up" in said("home1", f"cat /etc/systemd/system/{NODE}.service")
+
+
+def test_f60_secrets_are_in_no_output() -> None:
+    secret = "a-token-that-nobody-may-see"
+    done = converged.site("--limit", "ops1", "--diff", "-vvv", "-e", f"lab_admin_token={secret}")
+    assert secret in said("ops1", "cat /etc/kontinuum-node-admin/kontinuum-node-admin.env")
+    # Ansible itself shows what is given on its command line, where nobody should give a secret.
+    assert secret not in "\n".join(line for line in (done.stdout + done.stderr).splitlines() if "lab_admin_token" not in line)
+    assert secret not in said("ops1", "journalctl --no-pager -o cat --since=-5min | grep -v lab_admin_token")
