@@ -24,7 +24,7 @@ def test_messages_cross_the_cluster(publisher, subscriber):
             await sending.flush()
             try:
                 message = await inbox.next_msg(timeout=0.2)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
             await receiving.close()
             await sending.close()

@@ -19,7 +19,9 @@ def listeners(host):
 def test_f49_a_stranger_reaches_what_is_open_to_all_over_both_families(host, ops1, network, port, open_to_all):
     number = {"relay1": "21", "relay2": "22"}[host.check_output("hostname")]
     address = f"{network}.{number}" if "." in network else f"{network}:{number}"
-    probe = ops1.run("for i in 1 2 3; do nc -z -w 2 %s %s && exit 0; %s || sleep 0.3; done; exit 1", address, str(port), "true" if open_to_all else "false")
+    probe = ops1.run(
+        "for i in 1 2 3; do nc -z -w 2 %s %s && exit 0; %s || sleep 0.3; done; exit 1", address, str(port), "true" if open_to_all else "false"
+    )
     assert (probe.rc == 0) is open_to_all
 
 

@@ -26,6 +26,8 @@ def test_units_are_enabled_and_the_role_starts_nothing(host, unit):
 
 
 def test_the_unit_starts_in_its_sandbox(host):
-    started = host.run("systemctl start kontinuum-node-server && curl -fsS --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:9100/readyz")
+    started = host.run(
+        "systemctl start kontinuum-node-server && curl -fsS --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:9100/readyz"
+    )
     host.run("systemctl stop kontinuum-node-server")
     assert started.rc == 0, started.stderr

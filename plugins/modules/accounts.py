@@ -152,10 +152,10 @@ differences:
       sample: change
 """
 
-from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hearth.fleet.plugins.module_utils import accounts
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 GROUP = {
     "name": {"type": "str", "required": True},
@@ -180,7 +180,7 @@ USER = {
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={
             "groups": {"type": "list", "elements": "dict", "default": [], "options": GROUP},
             "users": {"type": "list", "elements": "dict", "default": [], "options": USER},

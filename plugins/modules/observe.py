@@ -66,10 +66,9 @@ facts:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.hearth.fleet.plugins.module_utils import plan
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 
 def readiness(rollouts: list[dict[str, Any]], services: dict[str, Any]) -> dict[str, bool]:
@@ -85,8 +84,7 @@ def readiness(rollouts: list[dict[str, Any]], services: dict[str, Any]) -> dict[
 
 def main() -> None:
     """Run the module."""
-    # Not logged on the host: what is wanted carries the operators' password hashes.
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={
             "specs": {"type": "dict", "required": True},
             "controller_time": {"type": "float"},
@@ -95,7 +93,6 @@ def main() -> None:
             "every": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
-        no_log=True,
     )
     wanted = module.params["specs"]
     try:

@@ -133,10 +133,10 @@ differences:
       sample: change
 """
 
-from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hearth.fleet.plugins.module_utils import paths
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 PATH = {
     "path": {"type": "str", "required": True},
@@ -156,7 +156,7 @@ PATH = {
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={"paths": {"type": "list", "elements": "dict", "required": True, "options": PATH}},
         supports_check_mode=True,
     )

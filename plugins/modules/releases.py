@@ -203,6 +203,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import releases, spoo
 from ansible_collections.hearth.fleet.plugins.module_utils.archive import FORMATS
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly
+from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 SIGNATURE = {
     "type": {"type": "str", "choices": list(releases.SIGNATURE_ENDINGS), "required": True},
@@ -272,7 +273,7 @@ def install(module: AnsibleModule, observed: dict) -> list[dict]:
 
 def main() -> None:
     """Speak for releases.py and its neighbours."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = QuietModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     os.umask(0o022)
     wanted = module.params["releases"]
     try:

@@ -180,11 +180,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
+from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 JOURNAL_LINES = 20
 STOP_SECONDS = 90  # systemd's own default, where a unit's timeout cannot be read
@@ -389,7 +388,7 @@ def plan(services: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = QuietModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     services = module.params["services"]
     diff = {"prepared": "".join(plan(services))}
     if module.check_mode or not services:

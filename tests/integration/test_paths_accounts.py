@@ -221,6 +221,7 @@ def test_the_role_config_leaves_held_services_alone_and_bootstraps_once(tmp_path
                     "creates": f"{ROOT}/identity",
                     "user": SERVICE,
                     "group": SERVICE,
+                    "environment": {},
                     "environment_files": [f"{ROOT}/daemon.env"],
                     "working_directory": ROOT,
                     "timeout": 30,
@@ -238,7 +239,7 @@ def test_the_role_config_leaves_held_services_alone_and_bootstraps_once(tmp_path
 
 def test_a_bootstrap_that_fails_says_why(tmp_path: Path) -> None:
     accounts(GROUPS, USERS)
-    bootstrap = {"service": "daemon", "user": SERVICE, "group": SERVICE, "environment_files": [], "timeout": 1}
+    bootstrap = {"service": "daemon", "user": SERVICE, "group": SERVICE, "environment": {}, "environment_files": [], "timeout": 1}
     commands = {"exits": ["/bin/sh", "-c", "echo no entropy >&2; exit 3"], "hangs": ["/bin/sleep", "60"]}
     failures = {}
     for name, command in commands.items():
