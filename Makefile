@@ -24,7 +24,6 @@ demo: lab artifacts ## a fleet of containers on this machine, converged, with it
 	  '  make demo                                            again: nothing changes' \
 	  '  .venv/bin/ansible-playbook playbooks/verify.yml      what has drifted since: nothing' \
 	  '  .venv/bin/ansible-playbook site.yml --check --diff   the plan, after an edit below inventories/lab' \
-	  '  .venv/bin/ansible-playbook rolling-upgrade.yml       after raising a version in inventories/lab' \
 	  '  make lab-down                                        remove the containers'
 
 lab: venv ## start the lab: systemd hosts in containers
