@@ -145,11 +145,9 @@ class ActionModule(ActionBase):
         return {name: Variables(self, name, self._values(hostvars, name), mistakes) for name in sorted(task_vars["groups"]["all"])}
 
     def _values(self, hostvars: Any, name: str) -> Mapping[str, Any]:
-        manager, inventory = getattr(hostvars, "_variable_manager", None), getattr(hostvars, "_inventory", None)
-        if manager is None or inventory is None:
-            return dict(hostvars[name])
         # What the play or a role gives beside the inventory counts as well, which hostvars alone do not show.
-        values = dict(manager.get_vars(host=inventory.get_host(name), play=self._task.play, task=self._task, include_hostvars=False))
+        host = hostvars._inventory.get_host(name)
+        values = hostvars._variable_manager.get_vars(host=host, play=self._task.play, task=self._task, include_hostvars=False)
         return {**values, "hostvars": hostvars}
 
     def _host(self, variables: Variables, task_vars: Mapping[str, Any], mistakes: list[Mistake]) -> service_spec.Host:
