@@ -54,7 +54,7 @@ lock: ## pin the newest versions of all requirements again
 	tools/lock
 
 ##@ Test
-.PHONY: test test-fast lint lint-python lint-yaml sanity unit molecule integration integration-all bench
+.PHONY: test test-fast lint lint-python lint-yaml sanity unit molecule integration bench
 test: lint unit sanity molecule integration ## everything
 
 test-fast: lint unit ## everything that needs no lab, in under two minutes
@@ -81,19 +81,23 @@ molecule: venv artifacts ## all scenarios, on the lab
 	molecule test --all
 
 LAB_HOSTS := anchor1 relay1 relay2 home1 ops1
-# The fleet as a whole, then the modules with the most to lose; the other modules' tests take a quarter of an hour more.
-FLEET_TESTS := $(addprefix tests/integration/,test_site.py test_verify.py test_tampering.py)
-MODULE_TESTS := $(addprefix tests/integration/,test_paths_accounts.py test_releases.py)
+FLEET_TESTS := $(addprefix tests/integration/,test_preflight.py test_site.py test_verify.py test_tampering.py)
+# The others need one host at a time: those on Debian 12 and those on Debian 13 run side by side.
+HOST_TESTS := tests/integration $(addprefix --ignore=,$(FLEET_TESTS))
+ON_DEBIAN_13 := home1 or relay2
 
 integration: lab artifacts ## what can go wrong, done to real hosts of the lab
 	tests/lab/lab reset $(LAB_HOSTS)
 	pytest $(FLEET_TESTS)
 	tests/lab/lab reset $(LAB_HOSTS)
-	pytest $(MODULE_TESTS)
+	$(MAKE) --jobs=2 --output-sync integration-debian12 integration-debian13
 
-integration-all: integration ## the same, and the firewall, units and services on both versions of Debian
-	tests/lab/lab reset $(LAB_HOSTS)
-	pytest tests/integration $(addprefix --ignore=,$(FLEET_TESTS) $(MODULE_TESTS))
+.PHONY: integration-debian12 integration-debian13
+integration-debian12:
+	pytest $(HOST_TESTS) -k 'not ($(ON_DEBIAN_13))'
+
+integration-debian13:
+	pytest $(HOST_TESTS) -k '$(ON_DEBIAN_13)'
 
 bench: venv artifacts lab ## measure against ordinary roles and pyinfra, on the lab (docs/benchmarks.md)
 	tools/venv bench

@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lab_hosts
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils.accounts import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import encode
+from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 HOST = "anchor1"
 ROOT = "/srv/hearth-test"
 SERVICE, OPERATOR = "hearth-test-daemon", "hearth-test-ada"
@@ -41,22 +38,12 @@ rm -rf {ROOT} /home/{OPERATOR} /etc/sudoers.d/hearth-{OPERATOR}
 
 
 def shell(script: str) -> str:
-    command = [str(CHECKOUT / "tests/lab/lab"), "ssh", HOST, "--", script]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-def ansible(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name(program)), "--inventory", str(CHECKOUT / "inventories/lab"), *arguments]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT, env=environment, timeout=120)
+    return lab_hosts.shell(HOST, script)
 
 
 def module(name: str, arguments: dict[str, Any], *flags: str) -> dict[str, Any]:
     """Run one module of the collection and return its result."""
-    done = ansible("ansible", HOST, "-m", f"hearth.fleet.{name}", "-a", json.dumps(arguments), *flags)
-    heading, _arrow, result = done.stdout.partition("=> ")
-    assert result, done.stdout + done.stderr
-    return {"failed": "FAILED" in heading, **json.JSONDecoder().raw_decode(result)[0]}
+    return lab_hosts.module(HOST, f"hearth.fleet.{name}", arguments, *flags)
 
 
 def paths(*wanted: dict[str, Any], check: bool = False) -> dict[str, Any]:
@@ -149,10 +136,8 @@ def test_f60_secrets_are_in_no_output(flags: tuple[str, ...], tmp_path: Path) ->
         {"hearth.fleet.paths": {"paths": "{{ quoted }}"}},
     ]
     variables = {"wanted_users": [{**USERS[0], "password_hash": HASH}], "stored": [directory(), stored], "quoted": [directory(), quoted]}
-    (tmp_path / "vars.json").write_text(json.dumps(variables))
-    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "tasks": tasks}]))
     shell(f"install -d {ROOT}")
-    done = ansible("ansible-playbook", str(tmp_path / "play.yml"), "-e", f"@{tmp_path}/vars.json", *flags)
+    done = lab_hosts.play(HOST, tasks, tmp_path, *flags, **variables)
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
     assert "was rejected by its validator" in said
@@ -183,10 +168,8 @@ def test_an_environment_file_is_read_by_systemd_as_written() -> None:
 
 
 def play_roles(tmp_path: Path, specs: dict[str, Any], *roles: dict[str, str], held: list[str] | None = None) -> subprocess.CompletedProcess[str]:
-    (tmp_path / "vars.json").write_text(json.dumps({"fleet_service_specs": specs, "fleet_plan": {"held": held or []}}))
     tasks = [{"ansible.builtin.include_role": role} for role in roles]
-    (tmp_path / "play.yml").write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "tasks": tasks}]))
-    return ansible("ansible-playbook", str(tmp_path / "play.yml"), "-e", f"@{tmp_path}/vars.json")
+    return lab_hosts.play(HOST, tasks, tmp_path, fleet_service_specs=specs, fleet_plan={"held": held or []})
 
 
 def test_the_role_account_lets_operators_in(tmp_path: Path) -> None:

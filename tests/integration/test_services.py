@@ -5,20 +5,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import lab_hosts
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-HOSTS = ("ops1", "relay2")
+HOSTS = ("relay1", "relay2")
 PORT = 18734
 READY = f"http://127.0.0.1:{PORT}/readyz"
 
@@ -55,8 +50,7 @@ class Host:
         self.name = name
 
     def shell(self, script: str) -> str:
-        command = [str(CHECKOUT / "tests/lab/lab"), "ssh", self.name, "--", script]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        return lab_hosts.shell(self.name, script)
 
     def daemon(
         self,
@@ -85,29 +79,21 @@ class Host:
 
     def services(self, *services: dict[str, Any], options: tuple[str, ...] = ()) -> dict[str, Any]:
         """Run the module, and return its result."""
-        command = [str(Path(sys.executable).parent / "ansible"), self.name, "-m", "hearth.fleet.services", "-a", json.dumps({"services": services})]
-        environment = {
-            **os.environ,
-            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-            "ANSIBLE_NOCOLOR": "1",
-        }
-        done = subprocess.run([*command, *options], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        found = re.search(rf"^{self.name} \| (\w+)!? => (\{{.*\}})", done.stdout, re.MULTILINE | re.DOTALL)
-        assert found, done.stdout + done.stderr
-        return {**json.loads(found[2]), "outcome": found[1], "output": done.stdout}
+        return lab_hosts.module(self.name, "hearth.fleet.services", {"services": services}, *options)
 
 
-@pytest.fixture(params=HOSTS)
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+@pytest.fixture(scope="module", params=HOSTS)
+def lab_host(request: pytest.FixtureRequest) -> Iterator[Host]:
     one = Host(request.param)
-    try:
-        one.shell("true")
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip(f"the lab's {one.name} does not answer; tests/lab/lab up starts it")
-    one.clean()
     yield one
     one.clean()
+
+
+@pytest.fixture
+def host(lab_host: Host) -> Host:
+    """A host without any of this file's services."""
+    lab_host.clean()
+    return lab_host
 
 
 def service(name: str, action: str = "start", **health: Any) -> dict[str, Any]:
@@ -120,7 +106,7 @@ def test_a_service_is_started_and_waited_for(host: Host) -> None:
     [one] = result["services"]
     assert result["changed"]
     assert one["ready"]
-    assert 1.5 <= one["seconds"] < 4
+    assert 1.5 <= one["seconds"] < 10
     assert one["answer"] == "HTTP 200: ok"
     again = host.services(service("hearth-test-a"))
     assert not again["changed"]
@@ -133,7 +119,7 @@ def test_f34_the_old_process_does_not_count_as_ready(host: Host) -> None:
     host.services(service("hearth-test-a"))
     [one] = host.services(service("hearth-test-a", "restart", interval=0.1))["services"]
     assert one["ready"]
-    assert 3 <= one["seconds"] < 6
+    assert 3 <= one["seconds"] < 10
 
 
 def test_services_take_as_long_as_the_slowest(host: Host) -> None:
@@ -141,10 +127,10 @@ def test_services_take_as_long_as_the_slowest(host: Host) -> None:
     for number, name in enumerate(names):
         host.daemon(name, port=PORT + number, ready_after=2)
     wanted = [service(name, ready=f"http://127.0.0.1:{PORT + number}/readyz") for number, name in enumerate(names)]
-    before = time.monotonic()
-    result = host.services(*wanted)
-    assert [one["ready"] for one in result["services"]] == [True] * 4
-    assert time.monotonic() - before < 7, "one after the other they take 8 s and more"
+    assert [one["ready"] for one in host.services(*wanted)["services"]] == [True] * 4
+    shown = host.shell(f"systemctl show --value --property=ExecMainStartTimestampMonotonic {' '.join(names)}")
+    started = [int(microseconds) for microseconds in shown.split()]
+    assert max(started) - min(started) < 6e6, "one after the other, the last is started 6 s after the first or later"
 
 
 @pytest.mark.parametrize(
@@ -160,8 +146,8 @@ def test_f56_a_crash_loop_is_reported_before_the_deadline(host: Host, unit: str)
     host.daemon("hearth-test-a", crash_after=0.3, unit=unit)
     before = time.monotonic()
     result = host.services(service("hearth-test-a", deadline=60))
-    assert time.monotonic() - before < 15
-    assert result["outcome"] == "FAILED"
+    assert time.monotonic() - before < 30
+    assert result["failed"]
     assert re.search(r"hearth-test-a is not ready: it (crashed|failed)", result["msg"])
     assert "daemon says: the database is locked" in result["msg"]
     assert "Connection refused" in result["msg"]
@@ -169,11 +155,12 @@ def test_f56_a_crash_loop_is_reported_before_the_deadline(host: Host, unit: str)
 
 def test_f56_a_start_limit_does_not_stand_in_the_way_of_the_repair(host: Host) -> None:
     host.daemon("hearth-test-a", crash_after=0, unit="Restart=always\nRestartSec=0")
-    assert host.services(service("hearth-test-a"))["outcome"] == "FAILED"
+    assert host.services(service("hearth-test-a"))["failed"]
     host.shell("for i in 1 2 3 4 5 6 7 8; do systemctl start hearth-test-a || true; done")
     host.daemon("hearth-test-a")
     result = host.services(service("hearth-test-a"))
-    assert result["outcome"] == "CHANGED", result["output"]
+    assert not result["failed"], result["output"]
+    assert result["changed"]
 
 
 def test_f56_a_repaired_service_that_waits_for_its_restart_is_started_at_once(host: Host) -> None:
@@ -182,14 +169,15 @@ def test_f56_a_repaired_service_that_waits_for_its_restart_is_started_at_once(ho
     assert "SubState=auto-restart" in host.shell("systemctl show hearth-test-a")
     host.daemon("hearth-test-a", unit="Restart=always\nRestartSec=15")
     result = host.services(service("hearth-test-a"))
-    assert result["outcome"] == "CHANGED", result["output"]
-    assert result["services"][0]["seconds"] < 5
+    assert not result["failed"], result["output"]
+    assert result["changed"]
+    assert result["services"][0]["seconds"] < 10
 
 
 def test_a_service_that_never_gets_ready_is_left_running_and_explained(host: Host) -> None:
     host.daemon("hearth-test-a", ready_after=3600)
     result = host.services(service("hearth-test-a", deadline=3, live=f"http://127.0.0.1:{PORT}/livez"))
-    assert result["outcome"] == "FAILED"
+    assert result["failed"]
     for said in (
         "hearth-test-a is not ready: it did not answer well within 3 s",
         "unit: hearth-test-a.service is active (running)",
@@ -226,7 +214,7 @@ def test_a_reload_that_fails_leaves_the_service_running(host: Host) -> None:
     host.daemon("hearth-test-a", unit="ExecReload=/bin/false")
     host.services(service("hearth-test-a"))
     result = host.services(service("hearth-test-a", "reload"))
-    assert result["outcome"] == "FAILED"
+    assert result["failed"]
     assert "systemctl reload: Job for hearth-test-a.service failed" in result["msg"]
     assert host.shell("systemctl is-active hearth-test-a").strip() == "active"
 

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 
 import converged
+import lab_hosts
 import pytest
 
 NODE, NATS = "kontinuum-node-server", "nats-server"
@@ -26,7 +27,7 @@ def fleet() -> Iterator[None]:
 
 def said(host: str, command: str) -> str:
     """Return what a command prints on a host."""
-    return converged.shell(host, command).split(">>\n", 1)[1].strip()
+    return lab_hosts.shell(host, command).strip()
 
 
 def pid(host: str, unit: str = NODE) -> str:
@@ -112,7 +113,7 @@ def test_f47_a_home_host_that_is_off_is_skipped_and_caught_up() -> None:
     subprocess.run(["podman", "stop", "--time", "5", "home1"], check=True, capture_output=True, timeout=60)
     done = converged.site("-e", "ansible_ssh_timeout=3", *overrides("tier2", NODE, environment={"CAUGHT": "up"}))
     assert "home1" in done.stdout
-    converged.lab("up")
+    lab_hosts.lab("up")
     converged.site(*overrides("tier2", NODE, environment={"CAUGHT": "up"}))
     assert "CAUGHT=up" in said("home1", f"cat /etc/systemd/system/{NODE}.service")
 

@@ -11,22 +11,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import subprocess
-import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_hosts import CHECKOUT, module, shell, wait_until
 
-from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, unit_file, units
+from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, unit_file, unit_marks
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 MODULE_UTILS = CHECKOUT / "plugins" / "module_utils"
-HOSTS = ("ops1", "relay2")  # Debian 12 with systemd 252, Debian 13 with systemd 257
+HOSTS = ("relay1", "relay2")  # Debian 12 with systemd 252, Debian 13 with systemd 257
+MODULE = "hearth.fleet.units"
 NAME = "unit-check-daemon"
 OTHER = "unit-check-other"
 UNIT = f"{NAME}.service"
@@ -104,18 +101,23 @@ notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
 server.serve_forever()
 '''
 
+PREPARE = f"""
+set -e
+useradd --system --no-create-home --home-dir /var/lib/{NAME} --shell /usr/sbin/nologin {NAME}
+mkdir -p {LIBRARY}
+tar -C {LIBRARY} -xf -
+"""
+
 CLEAN_UP = f"""
-for unit in {UNIT} {OTHER}.service unit-check-alarm.service; do
-  systemctl stop $unit 2>/dev/null; systemctl --quiet disable $unit 2>/dev/null; systemctl reset-failed $unit 2>/dev/null
-  rm -rf /etc/systemd/system/$unit /etc/systemd/system/$unit.d /run/systemd/system/$unit
-done
+units="{UNIT} {OTHER}.service unit-check-alarm.service"
+systemctl stop $units 2>/dev/null; systemctl --quiet disable $units 2>/dev/null; systemctl reset-failed $units 2>/dev/null
+for unit in $units; do rm -rf /etc/systemd/system/$unit /etc/systemd/system/$unit.d /run/systemd/system/$unit; done
 systemctl daemon-reload
-rm -rf /etc/{NAME} /var/lib/{NAME} /run/{NAME} /opt/{NAME} /run/hearth/{NAME}.started /run/hearth/{OTHER}.started {LIBRARY} /usr/local/bin/{NAME}
-if id -u {NAME} >/dev/null 2>&1; then userdel {NAME}; fi
+rm -rf /etc/{NAME} /var/lib/{NAME} /run/{NAME} /opt/{NAME} /run/hearth/{NAME}.started /run/hearth/{OTHER}.started
 """
 
 INSTALL = f"""
-useradd --system --no-create-home --home-dir /var/lib/{NAME} --shell /usr/sbin/nologin {NAME}
+set -e
 install -d -m 0750 -o {NAME} -g {NAME} /var/lib/{NAME} /var/lib/{NAME}/keys
 install -d -m 0750 -g {NAME} /etc/{NAME} /etc/{NAME}/credentials
 install -d /opt/{NAME}/releases/1.0.0 /opt/{NAME}/releases/1.0.1 /usr/local/lib/hearth
@@ -123,10 +125,11 @@ ln -s releases/1.0.0 /opt/{NAME}/current
 echo '{{}}' >{CONFIG}; echo '[]' >{RELOADABLE}
 chgrp {NAME} {CONFIG} {RELOADABLE}; chmod 0640 {CONFIG} {RELOADABLE}
 (umask 077; printf secret >/etc/{NAME}/credentials/token)
-tar -C {LIBRARY} -xf -
 install -m 0755 {LIBRARY}/daemon /usr/local/bin/{NAME}
-install -m 0755 {LIBRARY}/stamp {units.STAMP_PATH}
+install -m 0755 {LIBRARY}/stamp {unit_marks.STAMP_PATH}
 """
+
+START = f"cat >/etc/systemd/system/{UNIT} && systemctl daemon-reload && systemctl --quiet enable --now {UNIT}"
 
 LOOK = """
 import json, sys
@@ -140,30 +143,6 @@ print(json.dumps({
     "state": next(iter(seen["units"].values()), {}),
 }))
 """
-
-
-def shell(host: str, script: str, stdin: bytes = b"") -> str:
-    command = [str(CHECKOUT / "tests/lab/lab"), "ssh", host, "--", script]
-    done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-    return done.stdout.decode()
-
-
-def module(host: str, arguments: Mapping[str, Any], *flags: str) -> dict[str, Any]:
-    """Run hearth.fleet.units and return its result."""
-    command = [str(Path(sys.executable).with_name("ansible")), "--inventory", str(CHECKOUT / "inventories/lab"), host]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-    done = subprocess.run(
-        [*command, "-m", "hearth.fleet.units", "-a", json.dumps(arguments), *flags],
-        capture_output=True,
-        text=True,
-        cwd=CHECKOUT,
-        env=environment,
-        timeout=120,
-    )
-    heading, _arrow, result = done.stdout.partition("=> ")
-    assert result, done.stdout + done.stderr
-    return {"failed": "FAILED" in heading, "shown": done.stdout, **json.JSONDecoder().raw_decode(result)[0]}
 
 
 def spec(**more: Any) -> dict[str, Any]:
@@ -204,7 +183,7 @@ def library() -> bytes:
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for path in MODULE_UTILS.glob("*.py"):
             archive.add(path, f"ansible_collections/hearth/fleet/plugins/module_utils/{path.name}")
-        for name, text in (("daemon", DAEMON), ("stamp", units.STAMP_SCRIPT)):
+        for name, text in (("daemon", DAEMON), ("stamp", unit_marks.STAMP_SCRIPT)):
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
             archive.addfile(member, io.BytesIO(text.encode()))
@@ -229,32 +208,33 @@ def asked(host: str) -> dict[str, Any]:
     return answer
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-
-
-@pytest.fixture(params=HOSTS)
-def host(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A host with the daemon and its files, and no unit yet."""
+@pytest.fixture(scope="module", params=HOSTS)
+def prepared(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A host with the daemon's user, and with what it needs to look at itself."""
     name: str = request.param
-    shell(name, CLEAN_UP)
-    shell(name, f"mkdir -p {LIBRARY}\n{INSTALL}", library())
+    remove = f"{CLEAN_UP} rm -rf {LIBRARY} /usr/local/bin/{NAME}; userdel {NAME} 2>/dev/null || true"
+    shell(name, remove)
+    shell(name, PREPARE, library())
     yield name
-    shell(name, CLEAN_UP)
+    shell(name, remove)
+
+
+@pytest.fixture
+def host(prepared: str) -> str:
+    """A host with the daemon and its files, and no unit yet."""
+    shell(prepared, CLEAN_UP + INSTALL)
+    return prepared
 
 
 @pytest.fixture
 def running(host: str) -> str:
-    """A host on which the unit is installed and runs."""
-    assert not module(host, {"units": [unit()], "remove_stale": False})["failed"]
-    shell(host, f"systemctl start {UNIT}")
+    """A host on which the unit is installed, as the module installs it, and runs."""
+    shell(host, START, unit()["content"].encode())
     return host
 
 
 def install(host: str, *wanted: dict[str, Any], check: bool = False, **more: Any) -> dict[str, Any]:
-    return module(host, {"units": wanted, "remove_stale": False, **more}, *(["--check", "--diff"] if check else []))
+    return module(host, MODULE, {"units": wanted, "remove_stale": False, **more}, *(["--check", "--diff"] if check else []))
 
 
 def test_f55_the_daemon_runs_in_the_default_sandbox_and_can_do_no_more_than_it_should(host: str) -> None:
@@ -303,12 +283,12 @@ def test_a_second_run_changes_nothing_and_starts_nothing(host: str) -> None:
 
 
 def test_check_mode_on_a_bare_host_shows_the_unit_and_installs_nothing(host: str) -> None:
-    shell(host, f"rm /usr/local/bin/{NAME} {units.STAMP_PATH}")
+    shell(host, f"rm /usr/local/bin/{NAME} {unit_marks.STAMP_PATH}")
     planned = install(host, unit(), check=True)
     assert planned["changed"]
-    assert "+ExecStart=/usr/local/bin/unit-check-daemon" in planned["shown"]
+    assert "+ExecStart=/usr/local/bin/unit-check-daemon" in planned["output"]
     assert shell(host, f"test -e /etc/systemd/system/{UNIT} || echo nothing") == "nothing\n"
-    shell(host, f"install -m 0755 {LIBRARY}/stamp {units.STAMP_PATH}")
+    shell(host, f"install -m 0755 {LIBRARY}/stamp {unit_marks.STAMP_PATH}")
 
 
 def test_f53_a_misspelt_directive_keeps_the_old_unit(running: str) -> None:
@@ -363,8 +343,8 @@ def test_f56_a_crash_loop_ends_starts_the_alarm_and_is_seen(host: str) -> None:
     )
     assert not install(host, looping)["failed"]
     shell(host, f"systemctl start {UNIT} || true")
-    until(lambda: "failed" in shell(host, f"systemctl is-failed {UNIT} || true"))
-    until(lambda: shell(host, f"test ! -e /run/{NAME}-alarm || echo alarm") == "alarm\n")
+    wait_until(lambda: "failed" in shell(host, f"systemctl is-failed {UNIT} || true"))
+    wait_until(lambda: shell(host, f"test ! -e /run/{NAME}-alarm || echo alarm") == "alarm\n")
     shell(host, f"rm /run/{NAME}-alarm")
     seen = look(host, looping)
     assert reasons(seen["pending"]) == [("start", "not running (failed: exit-code)")]
@@ -448,21 +428,21 @@ def test_a_reload_settles_only_what_was_read_again(running: str) -> None:
 
 
 def test_a_stale_unit_is_stopped_and_removed_and_its_data_stays(running: str) -> None:
-    others = shell(running, f"grep -lsx '{units.HEADER}.*' /etc/systemd/system/*.service || true").split()
+    others = shell(running, f"grep -lsx '{unit_marks.HEADER}.*' /etc/systemd/system/*.service || true").split()
     held = [Path(path).stem for path in others if Path(path).name != UNIT]  # the host may have services that are none of this test's business
-    assert module(running, {"units": [], "held": held}, "--check")["removed"] == [UNIT]
+    assert module(running, MODULE, {"units": [], "held": held}, "--check")["removed"] == [UNIT]
     assert shell(running, f"systemctl is-active {UNIT}") == "active\n"
-    assert module(running, {"units": [], "held": held})["removed"] == [UNIT]
+    assert module(running, MODULE, {"units": [], "held": held})["removed"] == [UNIT]
     assert shell(running, f"systemctl is-active {UNIT} || true; ls /etc/systemd/system/{UNIT} 2>&1 || true").startswith("inactive\nls: cannot access")
     assert (
         shell(running, f"ls {CONFIG}; ls -d /var/lib/{NAME}/keys; ls /run/hearth/{NAME}.started 2>/dev/null || true")
         == f"{CONFIG}\n/var/lib/{NAME}/keys\n"
     )
     assert shell(running, f"systemctl list-units --all --no-legend --plain {UNIT}") == ""
-    assert not module(running, {"units": [], "held": held})["changed"]
+    assert not module(running, MODULE, {"units": [], "held": held})["changed"]
 
 
 def test_a_unit_whose_service_is_held_is_neither_changed_nor_stale(running: str) -> None:
     changed = unit(environment={"TEST_TEXT": "new"})
-    assert not module(running, {"units": [changed], "held": [NAME]})["changed"]
+    assert not module(running, MODULE, {"units": [changed], "held": [NAME]})["changed"]
     assert shell(running, f"systemctl is-active {UNIT}") == "active\n"

@@ -9,16 +9,15 @@ Two hosts are tampered with in every way that the audit knows, all at once; each
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lab_hosts
 import pytest
+from lab_hosts import shell
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 STRAY_PORT = 17422
 DAEMON = "hearth-test-verify.service"
 DROP_IN = "/etc/systemd/system/kontinuum-node-server.service.d/hearth-test.conf"
@@ -63,35 +62,18 @@ class Run(NamedTuple):
     report: Any
 
 
-def ansible(host: str, module: str, **arguments: Any) -> dict[str, Any]:
-    """Run a module on a host, and return its result. Over Ansible's one connection, because hosts may limit new ones."""
-    command = [str(Path(sys.executable).with_name("ansible")), host, "--become", "-m", module, "-a", json.dumps(arguments)]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
-        "ANSIBLE_STDOUT_CALLBACK": "minimal",
-    }
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :]) if "=> {" in done.stdout else {"stdout": done.stdout}
+def ansible(host: str, name: str, **arguments: Any) -> dict[str, Any]:
+    """Run a module on a host, where it must succeed, and return its result."""
+    result = lab_hosts.module(host, name, arguments)
+    assert not result["failed"], result["output"]
     return result
-
-
-def shell(host: str, script: str) -> str:
-    """Run a script as root on a host, and return what it printed below a line of Ansible's own."""
-    return str(ansible(host, "ansible.builtin.shell", cmd=script)["stdout"])
 
 
 def play(name: str, directory: Path, *options: str) -> Run:
     """Run verify or status on the lab, and return what it said."""
     path = directory / f"{name}.json"
     path.unlink(missing_ok=True)
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), f"playbooks/{name}.yml", "-e", f"{name}_report={path}", *options]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    done = lab_hosts.ansible("ansible-playbook", f"playbooks/{name}.yml", "-e", f"{name}_report={path}", *options, check=False)
     output = done.stdout + done.stderr
     assert path.exists(), output
     return Run(done.returncode, output, json.loads(path.read_text()))
