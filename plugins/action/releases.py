@@ -18,10 +18,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.hearth.fleet.plugins.module_utils.artifacts import digest_path, signature_location
 from ansible_collections.hearth.fleet.plugins.module_utils.download import download, fetch_text, verify_digest
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import size_text
-from ansible_collections.hearth.fleet.plugins.module_utils.releases import artifact_of, digest_path, signature_location
+from ansible_collections.hearth.fleet.plugins.module_utils.releases import artifact_of
 from ansible_collections.hearth.fleet.plugins.module_utils.signature import SIGNATURE_BYTES_MAX
 from ansible_collections.hearth.fleet.plugins.module_utils.spool import source_of
 

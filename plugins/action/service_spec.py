@@ -16,14 +16,15 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.utils.yaml import from_yaml
 from ansible.plugins.action import ActionBase
+from ansible.template import Templar
 
 from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, slices
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, join_path, suggest
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, suggest
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ROLES_WITH_INPUTS = ("account", "release", "config", "unit", "firewall", "preflight")
+ROLES_WITH_INPUTS = ("account", "release", "config", "unit", "firewall", "preflight", "rollout")
 FLEET_VARIABLES = ("fleet_services", "fleet_placement", "fleet_overrides", "fleet_tiers")
 HOST_VARIABLES = ("fleet_addresses",)
 
@@ -45,7 +46,8 @@ class Variables:
         self.unreadable: dict[tuple[str, str, str], None] = {}
         self._action = action
         self._mistakes = mistakes
-        self._templar = action._templar.copy_with_new_env(available_variables=values)
+        # Not a copy of the action's: before ansible-core 2.19, lookups in a copy see the variables of the original's host.
+        self._templar = Templar(loader=action._loader, variables=values)
 
     def names(self) -> list[str]:
         """Return the names of all variables that the host sees."""

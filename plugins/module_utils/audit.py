@@ -202,7 +202,7 @@ def _listening(host: str, spec: Mapping[str, Any], exposed: Mapping[str, Any]) -
         described = _described(spec["ports"], proto, port)
         if described is None:
             yield _stray(host, spec["name"], sockets)
-        elif described["sources"] == ["none"] and not all(one["closed"] for one in sockets):
+        elif described["sources"] == ["none"] and any(one["closed"] is False for one in sockets):
             yield _unguarded(host, spec["name"], described, sockets)
     for port in spec["ports"]:
         if port["listen"] and "tcp" in port["proto"]:

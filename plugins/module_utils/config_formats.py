@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Callable
 
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 
 _SUFFIXES = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".ini": "ini", ".env": "env"}
 _DATES = (datetime.date, datetime.time)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, order=True)
-class Difference:
+# A tuple, because Python compiles a dataclass when it is declared, on every host at every call.
+class Difference(NamedTuple):
     """One thing that is not as wanted.
 
     ``item`` names the thing (a path, an account, a unit, a rule), ``reason`` says what differs, for a person to read,
@@ -24,7 +24,7 @@ class Difference:
 
     def as_dict(self) -> dict[str, str]:
         """Return the difference as plain data, as plans carry it."""
-        return asdict(self)
+        return self._asdict()
 
     def __str__(self) -> str:
         return f"{self.item}: {self.reason}"

@@ -23,9 +23,10 @@ from urllib.parse import urljoin, urlsplit
 
 from ansible.module_utils.urls import open_url
 
+from ansible_collections.hearth.fleet.plugins.module_utils.artifacts import public_url
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly, want_free
-from ansible_collections.hearth.fleet.plugins.module_utils.releases import public_url, sha256_of
+from ansible_collections.hearth.fleet.plugins.module_utils.releases import sha256_of
 
 _STALLED_SECONDS = 30
 _PAUSE_SECONDS_MAX = 30

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class FleetError(Exception):
     """Something that the user must know; the message says what, where, and what to do."""
 
 
-@dataclass(frozen=True, order=True)
-class Mistake:
+class Mistake(NamedTuple):
     """One mistake in the inventory.
 
     ``path`` is the inventory path of the key (``fleet_services.icnd.ports[0].proto``), ``problem`` what is wrong with it,
@@ -38,3 +40,13 @@ class InventoryError(FleetError):
         count = len(self.mistakes)
         heading = f"{count} mistake{'s' if count != 1 else ''} in the inventory; no host was touched:"
         super().__init__("\n".join([heading, *(str(mistake) for mistake in self.mistakes)]))
+
+
+def join_path(path: str, key: object) -> str:
+    """Return the inventory path of ``key`` below ``path``: ``a.b``, ``a[0]``, or ``a['x/y']`` for keys that need quotes."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    text = str(key)
+    if _PLAIN_KEY.fullmatch(text):
+        return f"{path}.{text}" if path else text
+    return f"{path}[{text!r}]"

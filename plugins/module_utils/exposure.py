@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, ufw_rules, units
+from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, ufw_rules, unit_review
 
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 """Where drop-ins may be; an administrator's are in the first, those of `systemctl set-property --runtime` in the second."""
@@ -33,10 +33,11 @@ def look(unit_names: Sequence[str], firewall: Mapping[str, Any], root: Path = Pa
 
     ``units`` holds, for each unit that systemd knows, ``score`` (of 10, with drop-ins), ``causes`` (the settings that add
     most to it) and ``drop_ins`` (paths). ``sockets`` holds every listening socket: ``proto``, ``address``, ``port``, ``unit``
-    (empty when it belongs to none of ``unit_names``) and ``closed`` (whether the firewall lets nobody reach it).
+    (empty when it belongs to none of ``unit_names``) and ``closed`` (whether the firewall lets nobody reach it; None where
+    the firewall is not ours to look at).
     ``ephemeral`` is the range of ports that programs get when they ask for none. ``firewall`` is the firewall slice.
     """
-    observed = ufw_rules.look(firewall)
+    observed = ufw_rules.look(firewall) if firewall["managed"] else None
     owners = _owners(unit_names, root)
     return {
         "units": _units(unit_names, root),
@@ -46,7 +47,7 @@ def look(unit_names: Sequence[str], firewall: Mapping[str, Any], root: Path = Pa
                 "address": socket["address"],
                 "port": socket["port"],
                 "unit": owners.get(socket["inode"], ""),
-                "closed": is_loopback(socket["address"]) or closed(observed, socket["port"], socket["proto"]),
+                "closed": is_loopback(socket["address"]) or (None if observed is None else closed(observed, socket["port"], socket["proto"])),
             }
             for socket in _sockets(root)
         ],
@@ -88,7 +89,7 @@ def covers(ports: str, port: int) -> bool:
 
 
 def _units(names: Sequence[str], root: Path) -> dict[str, Any]:
-    known = {name: units.exposures(_security(name)).get(name) for name in names}
+    known = {name: unit_review.exposures(_security(name)).get(name) for name in names}
     return {
         name: {"score": found[0], "causes": [setting for setting, _share in found[1][:LARGEST]], "drop_ins": _drop_ins(name, root)}
         for name, found in known.items()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import accounts, paths, preflight, releases, ufw_rules, units
+from ansible_collections.hearth.fleet.plugins.module_utils import accounts, paths, preflight, releases, rollout_look, ufw_rules, units
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
@@ -33,7 +33,8 @@ def look(wanted: Mapping[str, Any], *, controller_time: float | None, resolved: 
         "bootstrap": {one["creates"]: os.path.lexists(one["creates"]) for one in wanted["config"]["bootstrap"]},
         "release": releases.look(wanted["release"], units.running(seen_units)),
         "unit": seen_units,
-        "firewall": ufw_rules.look(wanted["firewall"]),
+        "firewall": ufw_rules.look(wanted["firewall"]) if wanted["firewall"]["managed"] else None,
+        "rollout": rollout_look.look(one["service"] for one in wanted["rollout"]),
         "preflight": preflight.look({**wanted["preflight"], "controller_time": controller_time, "resolved": resolved}),
     }
 
@@ -46,26 +47,29 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
     their config and unit wait with it. ``start`` and ``restart`` are what ``hearth.fleet.services`` is to do; ``staged`` is
     what waits for a rollout.
     """
-    staged = releases.pending_release(wanted["release"], observed["release"])
+    undigested = _undigested(wanted["release"], observed["release"]["arch"])
+    installable = [one for one in wanted["release"] if one["service"] not in undigested]
+    staged = releases.pending_release(installable, observed["release"])
     held = sorted({one.service for one in staged})
     found: dict[str, list[Difference]] = {
         "account": [*accounts.diff(wanted["account"], observed["account"]), *_paths(wanted["account"], observed, [])],
-        "release": releases.diff(wanted["release"], observed["release"]),
+        "release": releases.diff(installable, observed["release"]),
         "config": [*_paths(wanted["config"], observed, held), *_bootstraps(wanted["config"]["bootstrap"], observed["bootstrap"])],
         "unit": [*_paths(wanted["unit"], observed, []), *units.diff(wanted["unit"]["units"], observed["unit"], held=held)],
-        "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]),
+        "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]) if wanted["firewall"]["managed"] else [],
     }
     pending = units.pending(wanted["unit"]["units"], observed["unit"], {one["service"]: one["reloadable"] for one in wanted["rollout"]})
     return {
         "differs": every or bool(pending) or any(found.values()),
         **{area: [one.as_dict() for one in differences] for area, differences in found.items()},
-        "preflight": [one.as_dict() for one in _findings(wanted, observed)],
+        "preflight": [one.as_dict() for one in (*undigested.values(), *preflight.findings(wanted["preflight"], observed["preflight"]))],
         "due": list(AREAS) if every else [area for area in AREAS if found[area]],
         "held": held,
         "staged": [one.as_dict() for one in staged],
         "rollout": [one.as_dict() for one in pending],
         "start": _actions(wanted["rollout"], pending, ("start",)),
         "restart": _actions(wanted["rollout"], pending, ("restart", "reload")),
+        **{key: observed["rollout"][key] for key in ("lock", "now")},
         "services": {one["service"]: _status(one["service"], one["unit"], observed) for one in wanted["rollout"]},
     }
 
@@ -79,27 +83,25 @@ def lines(planned: Mapping[str, Any]) -> list[str]:
 
 
 def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: list[str]) -> list[Difference]:
-    return _without(held, paths.diff(area["paths"], observed["paths"]))
-
-
-def _without(held: list[str], differences: list[Difference]) -> list[Difference]:
-    return [one for one in differences if one.service not in held]
+    """Return which paths differ. The files of services that are held wait; their directories do not, as the rollout writes into them."""
+    directories = {one["path"] for one in area["paths"] if one["state"] == "directory"}
+    return [one for one in paths.diff(area["paths"], observed["paths"]) if one.service not in held or one.item in directories]
 
 
 def _bootstraps(wanted: list[dict[str, Any]], done: Mapping[str, bool]) -> list[Difference]:
     return [Difference(one["creates"], "not there yet; bootstrap makes it", one["service"], "create") for one in wanted if not done[one["creates"]]]
 
 
-def _findings(wanted: Mapping[str, Any], observed: Mapping[str, Any]) -> list[preflight.Finding]:
-    """Return what the machine lacks, and releases that have no digest for its architecture."""
-    found = preflight.findings(wanted["preflight"], observed["preflight"])
-    for release in wanted["release"]:
+def _undigested(wanted: list[dict[str, Any]], arch: str) -> dict[str, preflight.Finding]:
+    """Return a finding for each release that has no digest for the host's architecture, by service."""
+    found = {}
+    for release in wanted:
         try:
-            releases.artifact_of(release, observed["release"]["arch"])
+            releases.artifact_of(release, arch)
         except FleetError as error:
             problem, _arrow, remedy = str(error).partition("\n  → ")
             path, _colon, what = problem.partition(": ")
-            found.append(preflight.Finding("digest", "fail", what, observed["release"]["arch"], remedy, path))
+            found[release["service"]] = preflight.Finding("digest", "fail", what, f"a digest for {arch}" if arch else "dpkg", remedy, path)
     return found
 
 
@@ -120,6 +122,8 @@ def _status(service: str, unit: str, observed: Mapping[str, Any]) -> dict[str, A
     return {
         "release": seen["started"] or seen["current"] if seen["running"] else seen["current"],
         "installed": sorted(seen["installed"]),
+        "previous": seen["previous"],
+        "transaction": observed["rollout"]["transactions"].get(service),
         "state": state["active"],
         "since": state["since"],
         "restarts": state["restarts"],

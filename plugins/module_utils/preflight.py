@@ -13,32 +13,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.hearth.fleet.plugins.module_utils import host_facts
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text, size_text
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import join_path, suggest
-
-LEVELS = ("fail", "warn", "ignore")
-
-CHECKS = {
-    "architectures": "The userland's architecture is one that the services are built for.",
-    "clock": "Something (NTP) keeps the clock right. Warns by default.",
-    "clock_offset": "The clock agrees with the controller's. Warns by default.",
-    "cpus": "There are enough processors.",
-    "disk": "There is enough free space. Warns by default once a service is installed, whose own data has taken part of it.",
-    "disk_full": "The filesystems that everything is written to are not full.",
-    "dns": "The names that must lead to the host do. Warns by default.",
-    "iops": "The disk wrote fast enough when it was measured. Warns by default.",
-    "iops_unmeasured": "The disk was measured. Warns by default.",
-    "memory": "There is enough memory.",
-    "ports": "No stranger listens on the services' ports. Warns by default for units of this fleet, which may be about to go.",
-    "python": "Python is new enough for the collection's modules.",
-    "read_only": "The filesystems that everything is written to are writable.",
-}
-"""Every check, and what it wants. The ones whose text names no other default fail."""
 
 MEMORY_TOLERANCE = 0.12
 """What may be missing: a 1 GB Raspberry Pi reports 0.9 GiB and a 4 GB cloud machine 3.7 GiB, because firmware, kernel and
@@ -50,11 +29,10 @@ FULL_BYTES = 64 * 2**20
 _ANY_ADDRESS = ("", "any", "*")
 
 
-@dataclass(frozen=True, order=True)
-class Finding:
+class Finding(NamedTuple):
     """One requirement that a host does not meet.
 
-    ``check`` is a key of CHECKS, ``level`` fail or warn, ``found`` and ``wanted`` are texts for people, ``remedy`` says
+    ``check`` is a key of ``preflight_policy.CHECKS``, ``level`` fail or warn, ``found`` and ``wanted`` are texts for people, ``remedy`` says
     what to do, ``path`` is the inventory path that sets the requirement.
     """
 
@@ -67,7 +45,7 @@ class Finding:
 
     def as_dict(self) -> dict[str, str]:
         """Return the finding as plain data, as plans carry it."""
-        return asdict(self)
+        return self._asdict()
 
     def __str__(self) -> str:
         return f"{self.check}: {self.found}, wanted: {self.wanted} ({self.path})\n  → {self.remedy}"
@@ -94,17 +72,6 @@ def findings(requirements: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
             if level != "ignore":
                 found.append(Finding(one.check, level, one.found, one.wanted, one.remedy, one.path))
     return sorted(found, key=lambda one: (one.level != "fail", one))
-
-
-def on_finding_mistakes(on_finding: Mapping[str, Any], path: str) -> list[Mistake]:
-    """Return the mistakes of an ``on_finding`` mapping that stands at ``path`` of the inventory."""
-    mistakes = []
-    for check, level in on_finding.items():
-        if check not in CHECKS:
-            mistakes.append(Mistake(join_path(path, check), "there is no such check", suggest(str(check), CHECKS)))
-        elif level not in LEVELS:
-            mistakes.append(Mistake(join_path(path, check), f"{level!r} is not a level", f"write one of {', '.join(LEVELS)}"))
-    return mistakes
 
 
 def _origin(requirements: Mapping[str, Any], check: str) -> str:

@@ -4,8 +4,9 @@
 """Whether a daemon serves: one question to it, the wait until it answers well, and when waiting is hopeless.
 
 A probe is plain data, as service specs carry it: ``http://…`` or ``https://…`` (a 2xx answer), ``tcp://host:port`` (a
-connection), ``{url, method, headers, body, status, json, contains}``, ``{command, user}`` (exit status 0), or
-``{unit}`` (systemd says active), for daemons that cannot be asked.
+connection), ``{url, method, headers, secret_files, body, status, json, contains}``, ``{command, user}`` (exit status 0), or
+``{unit}`` (systemd says active), for daemons that cannot be asked. ``secret_files`` says where the secrets are that the
+headers refer to (see ``headers.py``).
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
+from ansible_collections.hearth.fleet.plugins.module_utils import headers as request_headers
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 ATTEMPT_SECONDS = 5.0
 """How long one question may take."""
 
 FIRST_PAUSE_SECONDS = 0.05
-"""The first pause between questions; it doubles up to the probe's interval, so that a quick daemon is seen at once."""
+"""The first pause between questions, so that a quick daemon is seen at once."""
+
+PAUSE_SHARE = 0.1
+"""Later pauses are this share of the time waited so far, so that a daemon is never seen much later than it was ready."""
 
 _BODY_BYTES = 2**20
 _SHOWN_CHARACTERS = 200
@@ -52,10 +57,11 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one question: whether the daemon serves, and what it said, for people."""
+    """What came of one question: whether the daemon serves, and what it said, for people; ``text`` is all of what it said."""
 
     ok: bool
     said: str
+    text: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def wait_ready(
     ask = ask or probe_once
     interval = max(interval, FIRST_PAUSE_SECONDS)
     start = clock.monotonic()
-    pause, attempts, streak, served_after = FIRST_PAUSE_SECONDS, 0, 0, None
+    attempts, streak, served_after = 0, 0, None
     while True:
         left = start + deadline - clock.monotonic()
         answer = ask(probe, timeout=max(FIRST_PAUSE_SECONDS, min(ATTEMPT_SECONDS, left)))
@@ -132,8 +138,7 @@ def wait_ready(
             streak, wait = streak + 1, interval
             served_after = elapsed if streak == 1 else served_after
         else:
-            streak, wait, served_after = 0, pause, None
-            pause = min(pause * 2, interval)
+            streak, wait, served_after = 0, min(max(FIRST_PAUSE_SECONDS, elapsed * PAUSE_SHARE), interval), None
         ready = streak >= passes
         given_up = "" if answer.ok or hopeless is None else hopeless()
         if ready or given_up or elapsed >= deadline:
@@ -235,15 +240,19 @@ def _ask_tcp(parts: SplitResult, timeout: float) -> Answer:
 
 def _ask_http(probe: Mapping[str, Any], timeout: float) -> Answer:
     end = time.monotonic() + timeout
+    try:
+        secrets = request_headers.read_secrets(probe.get("secret_files") or {})
+        headers = {"Connection": b"close", "User-Agent": b"hearth.fleet", **request_headers.fill(probe.get("headers") or {}, secrets)}
+    except FleetError as error:
+        return Answer(False, str(error))
     parts = urlsplit(str(probe["url"]))
     connection = _connection(parts, timeout)
-    body, headers = _body(probe.get("body")), {"Connection": "close", "User-Agent": "hearth.fleet"}
-    headers.update({name: str(value) for name, value in (probe.get("headers") or {}).items()})
+    body = _body(probe.get("body"))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request(str(probe.get("method") or "GET"), target, body=body, headers=headers)
         response = connection.getresponse()
-        text = _read_body(response, end)
+        text = request_headers.mask(_read_body(response, end), secrets.values())
     except (OSError, http.client.HTTPException) as error:
         return Answer(False, _reason(error))
     finally:
@@ -300,7 +309,7 @@ def _judge(probe: Mapping[str, Any], status: int, text: str) -> Answer:
         problem = _json_problem(text, probe["json"])
         if problem:
             return Answer(False, f"HTTP {status}, but {problem}")
-    return Answer(True, f"HTTP {status}{_excerpt(text)}")
+    return Answer(True, f"HTTP {status}{_excerpt(text)}", text)
 
 
 def _json_problem(text: str, wanted: Mapping[str, Any]) -> str:
@@ -354,8 +363,8 @@ def _ask_command(command: list[str], user: str, timeout: float) -> Answer:
         os.killpg(process.pid, signal.SIGKILL)  # with its children, which would keep the pipe open
         process.communicate()
         return Answer(False, f"no answer within {timeout:.0f} s")
-    said = _excerpt(output.decode(errors="replace"))
-    return Answer(process.returncode == 0, f"exit status {process.returncode}{said}")
+    text = output.decode(errors="replace")
+    return Answer(process.returncode == 0, f"exit status {process.returncode}{_excerpt(text)}", text)
 
 
 def _ask_systemd(unit: str, timeout: float) -> Answer:

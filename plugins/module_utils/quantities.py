@@ -65,3 +65,11 @@ def size_text(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def part_of(total: int, part: int | str, *, up: bool) -> int:
+    """Return a number as it is, and a percentage (``25%``) as its share of ``total``, rounded ``up`` or down."""
+    if isinstance(part, int):
+        return part
+    share = total * int(part.rstrip("%"))
+    return -(-share // 100) if up else share // 100

@@ -41,7 +41,7 @@ class _Firewall:
     """The wanted rules of one host, read once."""
 
     def __init__(self, wanted: Mapping[str, Any]) -> None:
-        self.enabled = bool(wanted["enabled"])
+        self.enabled = bool(wanted["managed"] and wanted["enabled"])
         self.incoming = str(wanted["defaults"]["incoming"])
         self.ssh_ports = [int(port) for port in wanted["ssh_ports"]]
         self._rules = ufw_rules.wanted_rules(wanted)

@@ -35,7 +35,6 @@ TEMPORARY = ".stage-"
 """How the names of unfinished and of discarded release directories begin."""
 LINKS = "usr/local/bin"
 STAMPS = "run/hearth"
-SIGNATURE_ENDINGS = {"ssh": ".sig", "minisign": ".minisig"}
 _DIRECTORY_MODE = 0o755
 _RUNNING = frozenset({"active", "activating", "reloading", "deactivating"})
 
@@ -78,23 +77,6 @@ def artifact_of(release: Mapping[str, Any], architecture: str) -> Mapping[str, A
 def for_architecture(values: Mapping[str, Any] | None, architecture: str) -> Any:
     """Return the value for an architecture, or the one that serves any; None when there is neither."""
     return (values or {}).get(architecture) or (values or {}).get("any")
-
-
-def digest_path(release: Mapping[str, Any], architecture: str) -> str:
-    """Return where in the inventory the digest for an architecture stands."""
-    path = f"fleet_services.{release['service']}.artifact.sha256"
-    return f"{path}.{architecture}" if architecture in release["artifacts"] else path
-
-
-def signature_location(release: Mapping[str, Any], architecture: str) -> dict[str, str]:
-    """Return ``{"url": ...}`` or ``{"file": ...}`` of the signature: as pinned, or beside the artifact."""
-    pinned, artifact = release["signature"], artifact_of(release, architecture)
-    for kind in ("url", "file"):
-        found = for_architecture(pinned.get(kind), architecture)
-        if found:
-            return {kind: str(found)}
-    kind = "file" if artifact.get("file") else "url"
-    return {kind: str(artifact[kind]) + SIGNATURE_ENDINGS[pinned["type"]]}
 
 
 def look(wanted: Iterable[Mapping[str, Any]], running: Collection[str] = frozenset(), root: str = "/", arch: str = "") -> dict[str, Any]:
@@ -296,7 +278,7 @@ def current_wanted(release: Mapping[str, Any], seen: Mapping[str, Any]) -> str:
     return str(release["version"])
 
 
-def _previous_wanted(seen: Mapping[str, Any], current: str) -> str:
+def previous_wanted(seen: Mapping[str, Any], current: str) -> str:
     """Return what ``previous`` names once ``current`` is what it should be."""
     return str(seen["current"] if seen["current"] not in ("", current) else seen["previous"])
 
@@ -319,7 +301,7 @@ def superfluous(release: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str
     Of complete releases ``keep`` stay: the wanted, the current, the previous and the running one in any case, then the newest.
     """
     current = current_wanted(release, seen)
-    needed = {release["version"], current, _previous_wanted(seen, current), seen["started"] if seen["running"] else ""}
+    needed = {release["version"], current, previous_wanted(seen, current), seen["started"] if seen["running"] else ""}
     newest_first = sorted(seen["installed"], key=lambda version: (seen["installed"][version]["installed"], version), reverse=True)
     spare = max(release["keep"] - len(needed & ({*seen["installed"], release["version"]})), 0)
     others = [version for version in newest_first if version not in needed]
@@ -345,7 +327,8 @@ def diff(wanted: Iterable[Mapping[str, Any]], observed: Mapping[str, Any]) -> li
     return differences
 
 
-def _title(release: Mapping[str, Any]) -> str:
+def title(release: Mapping[str, Any]) -> str:
+    """Return what a release is called in messages."""
     return f"{release['service']} {release['version']}"
 
 
@@ -368,7 +351,7 @@ def _diff_installed(release: Mapping[str, Any], seen: Mapping[str, Any], arch: s
     else:
         reasons = ["not installed"]
     action = "stage" if is_held(release, seen) else "install"
-    return [(_title(release), reason, action) for reason in reasons]
+    return [(title(release), reason, action) for reason in reasons]
 
 
 def _diff_current(release: Mapping[str, Any], seen: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -376,7 +359,7 @@ def _diff_current(release: Mapping[str, Any], seen: Mapping[str, Any]) -> list[t
     if seen["current"] == goal:
         return []
     if seen["current"]:
-        return [(_title(release), f"{seen['current']} is current", "switch")]
+        return [(title(release), f"{seen['current']} is current", "switch")]
     reason = "no release is current" if goal == release["version"] else f"no release is current, but {goal} runs"
     return [(f"{release['root']}/current", reason, "switch")]
 
@@ -415,78 +398,5 @@ def pending_release(wanted: Iterable[Mapping[str, Any]], observed: Mapping[str, 
             state = "is" if is_installed(release, seen, observed["arch"]) else "will be"
             runs = seen["started"] or seen["current"]
             reason = f"{runs} runs; {release['version']} {state} staged, the switch is the rollout's"
-            differences.append(Difference(_title(release), reason, release["service"], "stage"))
+            differences.append(Difference(title(release), reason, release["service"], "stage"))
     return differences
-
-
-# --- saying ---------------------------------------------------------------------------------------------------------
-
-
-def public_url(url: str) -> str:
-    """Return a URL without what may be secret in it: credentials and the query."""
-    scheme, mark, rest = url.partition("://")
-    place, question, _query = rest.partition("?")
-    host, slash, path = place.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" + ("?..." if question else "")
-
-
-def comes_through_controller(release: Mapping[str, Any], artifact: Mapping[str, Any]) -> bool:
-    """Say whether the controller hands the artifact to the host, rather than the host fetching it."""
-    return bool(artifact.get("file")) or release["via"] == "controller"
-
-
-def intentions(wanted: Iterable[Mapping[str, Any]], observed: Mapping[str, Any]) -> list[str]:
-    """Return what a run will obtain and do, in words."""
-    said = []
-    for release in wanted:
-        seen = observed["services"][release["service"]]
-        artifact = artifact_of(release, observed["arch"])
-        if not is_installed(release, seen, observed["arch"]):
-            origin = artifact.get("file") or public_url(artifact["url"])
-            verb = "transferred" if artifact.get("file") else "downloaded"
-            via = " by the controller" if comes_through_controller(release, artifact) else ""
-            signed = f", signature by {release['signature']['type']} key" if release.get("signature") else ""
-            said.append(f"{_title(release)}: will be {verb} from {origin}{via} (sha256 {artifact['sha256']}{signed})")
-        said += [str(one) for one in diff([release], observed) if one.reason != "not installed"]
-        said += [str(one) for one in pending_release([release], observed)]
-    return said
-
-
-def expected(wanted: Iterable[Mapping[str, Any]], observed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a look at the host will find when ``diff`` of the two has been applied."""
-    services = dict(observed["services"])
-    for release in wanted:
-        seen = services[release["service"]]
-        artifact = artifact_of(release, observed["arch"])
-        gone = superfluous(release, seen)
-        installed = {version: noted for version, noted in seen["installed"].items() if version not in gone}
-        if not is_installed(release, seen, observed["arch"]):
-            newest = max((noted["installed"] for noted in installed.values()), default=0)
-            installed[release["version"]] = {"sha256": artifact["sha256"], "arch": observed["arch"], "installed": newest}
-        current = current_wanted(release, seen)
-        stale = stale_links(release, seen)
-        links = {name: target for name, target in seen["links"].items() if name not in stale}
-        links.update({name: link_target(release, name) for name in release["binaries"]})
-        services[release["service"]] = {
-            **seen,
-            "current": current,
-            "previous": _previous_wanted(seen, current),
-            "installed": installed,
-            "modified": [],
-            "unfinished": [name for name in seen["unfinished"] if name not in gone and name != release["version"]],
-            "temporary": [],
-            "directories": dict.fromkeys(seen["directories"], ""),
-            "links": links,
-        }
-    return {**observed, "services": services}
-
-
-def state_lines(service: str, seen: Mapping[str, Any]) -> str:
-    """Return the state of one service's releases as text, for ``--diff``."""
-    lines = [f"release {version} sha256 {seen['installed'][version]['sha256']}" for version in sorted(seen["installed"])]
-    lines += [f"modified: {said}" for said in seen["modified"]]
-    lines += [f"unfinished: {name}" for name in [*seen["unfinished"], *seen["temporary"]]]
-    lines += [f"{path}: {said}" for path, said in sorted(seen["directories"].items()) if said not in ("", "missing")]
-    lines += [f"current -> {seen['current']}"] if seen["current"] else []
-    lines += [f"/{LINKS}/{name} -> {target or '(not a link)'}" for name, target in sorted(seen["links"].items())]
-    return "".join(f"{service}: {line}\n" for line in lines)

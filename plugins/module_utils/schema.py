@@ -15,20 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
-
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def join_path(path: str, key: object) -> str:
-    """Return the inventory path of ``key`` below ``path``: ``a.b``, ``a[0]``, or ``a['x/y']`` for keys that need quotes."""
-    if isinstance(key, int):
-        return f"{path}[{key}]"
-    text = str(key)
-    if _PLAIN_KEY.fullmatch(text):
-        return f"{path}.{text}" if path else text
-    return f"{path}[{text!r}]"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -94,6 +82,8 @@ class MapOf(Kind):
     item: Kind
     key: str = r".+"
     key_label: str = "name"
+    confidential: bool = False
+    """No error repeats what stands in the mapping's place."""
 
     @property
     def label(self) -> str:  # type: ignore[override]  # a constant of the base class, derived here
@@ -101,7 +91,8 @@ class MapOf(Kind):
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, Mapping):
-            mistakes.append(Mistake(path, f"{describe(value)} is not a mapping", f"write a mapping of {self.key_label} to {self.item.label}"))
+            found = "this (its value is not shown)" if self.confidential else describe(value)
+            mistakes.append(Mistake(path, f"{found} is not a mapping", f"write a mapping of {self.key_label} to {self.item.label}"))
             return None
         finished = {}
         for key, item in value.items():
@@ -216,11 +207,12 @@ def _text(value: Any) -> str:
 def _any_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
+    if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"{describe(value)} is not a text or a number")
+    if isinstance(value, (bool, float)):
+        # YAML has changed it already: off and no are false, 1.10 is 1.1.
+        raise ValueError(f"{describe(value)} may not be what was written; write the text that is meant, in quotes: '{str(value).lower()}'")
+    raise ValueError(f"{describe(value)} is not a text or a whole number; write a text in quotes, '' for an empty one")
 
 
 def _flag(value: Any) -> bool:
@@ -290,7 +282,7 @@ def matching(label: str, pattern: str, problem: str) -> Scalar:
 
 ANY = Scalar("anything", lambda value: value)
 TEXT = Scalar("text", _text)
-ANY_TEXT = Scalar("text or number", _any_text)
+ANY_TEXT = Scalar("text or whole number", _any_text)
 FLAG = Scalar("true or false", _flag)
 NUMBER = Scalar("number", _number)
 DURATION = Scalar("duration (90s, 5m, 2h)", seconds)

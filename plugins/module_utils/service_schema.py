@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Callable
 from urllib.parse import urlsplit
 
+from ansible_collections.hearth.fleet.plugins.module_utils.headers import is_line
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
     ANY,
     ANY_TEXT,
@@ -121,6 +123,47 @@ def _secret_text(value: Any) -> str:
     raise ValueError("a secret must be a text, not empty (its value is not shown); keep it in a vault")
 
 
+def _header(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and is_line(value):
+        return value
+    raise ValueError("a header must be one line of text (its value is not shown)")
+
+
+def _count_or_share(minimum: int, too_few: str) -> Callable[[Any], int | str]:
+    def parse(value: Any) -> int | str:
+        if isinstance(value, Mapping):
+            raise ValueError(
+                "one number or percentage stands here; what is different for a tier goes into fleet_overrides.<tier>.<service>, at the same place"
+            )
+        text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+        match = re.fullmatch(r"(\d+)(\s*%)?", text)
+        if not match:
+            raise ValueError(f"{describe(value)} is not a number or a percentage; write it like 2 or '25%'")
+        count = int(match[1])
+        if count < minimum:
+            raise ValueError(f"{text} {too_few}; write a number from {minimum}, or a percentage such as '25%'")
+        if match[2] and not 1 <= count <= 100:
+            raise ValueError(f"{text} is out of range; percentages go from 1% to 100%")
+        return f"{count}%" if match[2] else count
+
+    return parse
+
+
+def _condition(value: Any) -> str:
+    match = re.fullmatch(r"\s*(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*", value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"{describe(value)} is not a condition; write a comparison with a number, in quotes, such as '< 0.01'")
+    return f"{match[1]} {match[2]}"
+
+
+def _unit_type(value: Any) -> str:
+    if value == "dbus":
+        raise ValueError("'dbus' needs a name on the bus, which cannot be said here; write exec, or notify where the daemon can")
+    return str(UNIT_TYPES.parse(value))
+
+
 VERSION = Scalar("version", _version)
 PORT = Scalar("port or range", _port)
 SOURCE = Scalar("any, none, address, CIDR, group:… or host:…", _source)
@@ -132,6 +175,11 @@ UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an 
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 ARGV = ListOf(ANY_TEXT)
 SIGNAL = matching("signal", r"(SIG)?[A-Z]{3,6}[12]?", "is not a signal; write it like SIGHUP")
+UNIT_TYPES = choice("simple", "exec", "notify", "forking")
+HEADERS = MapOf(Scalar("text or whole number", _header), key=r"[A-Za-z0-9][A-Za-z0-9_.-]*", key_label="header", confidential=True)
+BATCH = Scalar("number or percentage", _count_or_share(1, "hosts in a batch would upgrade nobody"))
+MIN_AVAILABLE = Scalar("number or percentage", _count_or_share(0, "is below zero"))
+CONDITION = Scalar("condition, such as '< 0.01'", _condition)
 REQUEST = OneOf(
     (
         _url("http", "https"),
@@ -141,7 +189,13 @@ REQUEST = OneOf(
             fields={
                 "url": Field(_url("http", "https"), "Where the request goes, as seen on the host itself.", required=True),
                 "method": Field(choice("GET", "POST", "PUT", "DELETE", "PATCH"), "HTTP method.", default="GET"),
-                "headers": Field(MapOf(ANY_TEXT, key_label="header"), "Headers to send.", default=dict),
+                "headers": Field(
+                    HEADERS,
+                    "Headers to send. `{secret:NAME}` stands for one of the service's `secrets`, whose value the host puts in. "
+                    "Everything else of a request is shown in verbose output.",
+                    default=dict,
+                    example="{Authorization: 'Bearer {secret:ADMIN_TOKEN}'}",
+                ),
                 "body": Field(ANY, "Body: a text as it is, anything else as JSON."),
                 "status": Field(ListOf(integer(100, 599), single=True), "Statuses that count as success.", default=lambda: [200, 202, 204]),
                 "json": Field(MapOf(ANY), "Keys (dotted paths) of the JSON answer and the values they must have.", default=dict),
@@ -195,7 +249,9 @@ ARTIFACT = Record(
         ),
         "format": Field(choice("auto", "binary", "tar.gz", "tar.xz", "zip"), "How the artifact is packed; `auto` goes by its name.", default="auto"),
         "headers": Field(
-            MapOf(Scalar("secret text", _secret), key_label="header"), "Headers for the download, for example a token. Never shown.", default=dict
+            MapOf(Scalar("secret text", _secret), key_label="header", confidential=True),
+            "Headers for the download, for example a token. Never shown.",
+            default=dict,
         ),
         "via": Field(choice("target", "controller"), "Who downloads: the host, or the controller, which then sends it. Default: `release_via`."),
     },
@@ -283,7 +339,7 @@ SANDBOX = Record(
         "private_users": Field(FLAG, "A user namespace of its own.", default=True),
         "private_tmp": Field(FLAG, "A /tmp of its own.", default=True),
         "private_devices": Field(FLAG, "No physical devices.", default=True),
-        "home": Field(choice("hidden", "read-only", "visible"), "What it sees of /home and /root.", default="hidden"),
+        "home": Field(choice("hidden", "read-only", "visible"), "What it sees of /home, /root and /run/user.", default="hidden"),
         "read_write": Field(ListOf(ABSOLUTE), "Further paths that it may write.", default=list),
         "read_only": Field(ListOf(ABSOLUTE), "Paths that it may only read.", default=list),
         "inaccessible": Field(ListOf(ABSOLUTE), "Paths that it cannot see.", default=list),
@@ -319,7 +375,7 @@ RESOURCES = Record(
 UNIT = Record(
     fields={
         "type": Field(
-            choice("simple", "exec", "notify", "forking", "dbus"),
+            Scalar(UNIT_TYPES.label, _unit_type),
             "How systemd learns that it started; `notify` where the daemon can.",
             default="exec",
         ),
@@ -339,10 +395,14 @@ UNIT = Record(
         "start_timeout": Field(DURATION, "How long a start may take.", default=90),
         "stop_timeout": Field(DURATION, "How long a stop may take before it is killed.", default=90),
         "kill_signal": Field(SIGNAL, "The signal that stops it.", default="SIGTERM"),
-        "after": Field(ListOf(TEXT), "Units, or services of this fleet, that start earlier.", default=list),
-        "wants": Field(ListOf(TEXT), "Units that should run too.", default=list),
-        "requires": Field(ListOf(TEXT), "Units without which it must not run.", default=list),
-        "on_failure": Field(ListOf(TEXT), "Units to start when it fails.", default=list),
+        "after": Field(
+            ListOf(TEXT),
+            "What starts earlier, where it is there: services of this fleet by their names, or units with their suffix (`redis-server.service`).",
+            default=list,
+        ),
+        "wants": Field(ListOf(TEXT), "Services or units that should run too, where they are there.", default=list),
+        "requires": Field(ListOf(TEXT), "Services of the same host, or units, without which it must not run. They start earlier.", default=list),
+        "on_failure": Field(ListOf(TEXT), "Services of the same host, or units, to start when it fails.", default=list),
         "working_directory": Field(ABSOLUTE, "Where it runs. Default: its home."),
         "supplementary_groups": Field(ListOf(UNIX_NAME), "Further groups of the process.", default=list),
     },
@@ -365,7 +425,69 @@ DRAIN = Record(
         "request": Field(REQUEST, "Asks the daemon to stop taking work.", required=True),
         "done": Field(REQUEST, "Succeeds when it is drained."),
         "deadline": Field(DURATION, "How long draining may take.", default=60),
+        "grace": Field(
+            DURATION,
+            "At least so long between the request and the stop, even if it is drained at once: the time in which load balancers notice that it "
+            "is not ready any more.",
+            default=0,
+        ),
         "resume": Field(REQUEST, "Puts it back to work."),
+        "force": Field(
+            FLAG, "Go on when the deadline has passed, undrained. Without it, the daemon is put back to work and not upgraded.", default=False
+        ),
+    },
+)
+
+ANALYSIS = Record(
+    optional=True,
+    label="analysis",
+    fields={
+        "name": Field(TEXT, "What is measured, for people.", required=True, example="errors"),
+        "url": Field(
+            _url("http", "https"), "Base URL of a Prometheus, as seen from the host.", required=True, example="http://monitoring.example.org:9090"
+        ),
+        "query": Field(
+            TEXT,
+            "PromQL query whose result is one number.",
+            required=True,
+            example="'sum(rate(http_errors_total[1m])) / sum(rate(http_requests_total[1m]))'",
+        ),
+        "pass": Field(CONDITION, "A measurement is good when this holds.", required=True, example="'< 0.01'"),
+        "fail": Field(CONDITION, "A measurement is bad when this holds; what is neither is inconclusive. Default: whatever is not good is bad."),
+        "interval": Field(DURATION, "Pause before each measurement.", default=10),
+        "count": Field(integer(1), "So many measurements.", default=3),
+        "failure_limit": Field(integer(), "So many may be bad.", default=0),
+        "headers": Field(HEADERS, "Headers to send, as for requests: `{secret:NAME}` stands for one of the service's `secrets`.", default=dict),
+    },
+)
+
+ROLLOUT = Record(
+    fields={
+        "canary": Field(integer(), "So many hosts go first, by themselves, beginning in the outermost tier; 0 for none.", default=1),
+        "batch": Field(
+            BATCH,
+            "So many hosts of a tier at the same time, as a number or as a share of the tier's hosts (rounded down, at least one). "
+            "Never more than `min_available` allows. For another number in one tier, write it under `fleet_overrides`.",
+            default=1,
+        ),
+        "soak": Field(
+            DURATION, "How long a host is watched on the new release before it counts as upgraded; longer where measurements need it.", default=30
+        ),
+        "canary_soak": Field(DURATION, "How long the canary is watched. Default: `soak`."),
+        "promote": Field(
+            choice("auto", "manual"),
+            "What follows a good canary: the rest of the fleet, or a wait until somebody says `-e rollout_promote=<service>`.",
+            default="auto",
+        ),
+        "partition": Field(integer(), "Upgrade the first so many hosts in the order of the rollout, and hold the rest on what they run."),
+        "allow_downgrade": Field(FLAG, "A lower version than the running one is meant.", default=False),
+        "analysis": Field(ListOf(ANALYSIS), "Measurements that decide during the soak whether the new release stays.", default=list),
+        "on_inconclusive": Field(
+            choice("pause", "pass", "fail"),
+            "When measurements say neither good nor bad, for example because Prometheus does not answer: stop and let a person decide, "
+            "go on, or roll back.",
+            default="pause",
+        ),
     },
 )
 
@@ -444,7 +566,11 @@ SERVICE = Record(
             "How the daemon takes new config without a restart.",
         ),
         "config": Field(ListOf(CONFIG_FILE), "Its config files.", default=list),
-        "environment": Field(MapOf(ANY_TEXT, key=ENV_NAME, key_label="variable"), "Environment variables that are no secrets.", default=dict),
+        "environment": Field(
+            MapOf(ANY_TEXT, key=ENV_NAME, key_label="variable"),
+            "Environment variables that are no secrets. Truth values and fractions must stand in quotes.",
+            default=dict,
+        ),
         "secrets": Field(
             MapOf(
                 OneOf(
@@ -455,16 +581,21 @@ SERVICE = Record(
                             label="secret",
                             fields={
                                 "value": Field(Scalar("secret text", _secret_text), "The secret.", required=True),
-                                "as": Field(choice("environment", "credential"), "How the daemon gets it.", default="environment"),
+                                "as": Field(
+                                    choice("environment", "credential", "request"),
+                                    "How the daemon gets it. With `request` it does not: only the headers of [requests](#requests) use it.",
+                                    default="environment",
+                                ),
                             },
                         ),
                     )
                 ),
                 key=r"[A-Za-z_][A-Za-z0-9_.-]*",
                 key_label="secret",
+                confidential=True,
             ),
             "Secrets, from a vault or sops: environment variables from a file with mode 0600, or systemd credentials "
-            "($CREDENTIALS_DIRECTORY/<name>).",
+            "($CREDENTIALS_DIRECTORY/<name>). Only root can read their files.",
             default=dict,
         ),
         "environment_file": Field(ABSOLUTE, "Where the secret environment variables are kept. Default: /etc/<service>/<service>.env."),
@@ -478,7 +609,12 @@ SERVICE = Record(
         "health": Field(HEALTH, "How to see that it serves."),
         "drain": Field(DRAIN, "How it is taken out of service without users noticing."),
         "backup": Field(BACKUP, "What is backed up, and when."),
-        "min_available": Field(integer(0), "So many hosts of this service must be ready at any time."),
+        "rollout": Field(ROLLOUT, "How a new release reaches the hosts."),
+        "min_available": Field(
+            MIN_AVAILABLE,
+            "So many hosts of this service stay ready at any time, as a number or as a share of its hosts (rounded up). "
+            "Default: more than half of them; one of two; none of one.",
+        ),
     },
 )
 

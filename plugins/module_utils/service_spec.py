@@ -11,17 +11,25 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import join_path, suggest
+from ansible_collections.hearth.fleet.plugins.module_utils import headers
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, TIER
 
 BINARIES = "/usr/local/bin"
 SYSTEM_DIRECTORIES = ("/", "/etc", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/opt", "/srv", "/run", "/home", "/root", "/tmp")
 """Directories that belong to the distribution: the collection never sets their owner or mode."""
+
+HOMES = ("/home", "/root", "/run/user")
+"""What a sandbox hides of a host unless it says otherwise (systemd's ProtectHome=)."""
+
+FLEET_WIDE = (("min_available",), ("rollout", "canary"), ("rollout", "promote"), ("rollout", "partition"))
+"""What a service says about all of its hosts together, so that it cannot differ between them."""
 
 _NAMED_LISTS = {"ports": "name", "config": "path", "directories": "path", "bootstrap": "creates"}
 """Lists of a service whose items are merged by a key of theirs, so that an override can change one port of three."""
@@ -195,7 +203,7 @@ def check_fleet(fleet: Fleet) -> list[Mistake]:
     return sorted(set(mistakes))
 
 
-def finish_host(host: Host, fleet: Fleet, known_services: Iterable[str], mistakes: list[Mistake]) -> dict[str, Any]:
+def finish_host(host: Host, fleet: Fleet, known_services: Collection[str], mistakes: list[Mistake]) -> dict[str, Any]:
     """Return a host's finished service specs by name, every default filled in; mistakes go to ``mistakes``."""
     tier = tier_of(host, mistakes)
     finished: dict[str, Any] = {}
@@ -204,7 +212,7 @@ def finish_host(host: Host, fleet: Fleet, known_services: Iterable[str], mistake
             mistakes.append(Mistake(_placement_path(host, name), f"{name!r} is not in fleet_services", suggest(name, known_services)))
             continue
         # What is in the catalogue but not here could not be read, and is reported already.
-        spec = finish_service(name, host, tier, fleet, mistakes) if name in host.catalogue else None
+        spec = finish_service(name, host, tier, fleet, mistakes, known_services) if name in host.catalogue else None
         if spec is not None:
             finished[name] = spec
     mistakes.extend(_clashes(host.name, finished))
@@ -222,13 +230,17 @@ def _placement_path(host: Host, service: str) -> str:
     return "fleet_placement"
 
 
-def finish_service(name: str, host: Host, tier: str, fleet: Fleet, mistakes: list[Mistake]) -> dict[str, Any] | None:
-    """Return one finished service spec on one host, or None when what is written cannot be read."""
+def finish_service(
+    name: str, host: Host, tier: str, fleet: Fleet, mistakes: list[Mistake], known_services: Collection[str] = ()
+) -> dict[str, Any] | None:
+    """Return one finished service spec on one host, or None when what is written cannot be read.
+
+    ``known_services`` names every service of the catalogue, for what depends on another one.
+    """
     path = join_path("fleet_services", name)
     origins: dict[str, str] = {}
     described: Any = host.catalogue.get(name)
-    layers = ([tier] if tier else []) + [group for group in host.groups if group != tier] + [host.name]
-    for layer in layers:
+    for layer in _layers(host, tier):
         override = host.overrides.get(layer) or {}
         if isinstance(override, Mapping) and name in override:
             layer_path = join_path(join_path("fleet_overrides", layer), name)
@@ -240,8 +252,15 @@ def finish_service(name: str, host: Host, tier: str, fleet: Fleet, mistakes: lis
         _fill(spec, found, path)
         _join_sources(spec, host, fleet, found, path)
         _check(spec, found, path)
+        _check_units(spec, host, known_services, found, path)
+        _add_home(spec)
     mistakes.extend(Mistake(original_path(one.path, origins), one.problem, one.remedy) for one in found)
     return None if found else spec
+
+
+def _layers(host: Host, tier: str) -> list[str]:
+    """Return the keys of ``fleet_overrides`` that hold for a host, in the order in which they win."""
+    return ([tier] if tier else []) + [group for group in host.groups if group != tier] + [host.name]
 
 
 def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
@@ -265,10 +284,6 @@ def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     for directory in spec["directories"]:
         directory["owner"] = directory["owner"] or account["user"]
         directory["group"] = directory["group"] or account["group"]
-    if account["home"] not in [directory["path"] for directory in spec["directories"]]:
-        spec["directories"].insert(
-            0, {"path": account["home"], "owner": account["user"], "group": account["group"], "mode": "0750", "writable": True}
-        )
 
     for config in spec["config"]:
         config["owner"] = config["owner"] or (account["user"] if config["secret"] else "root")
@@ -279,12 +294,44 @@ def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
 
     spec["secrets"] = {key: value if isinstance(value, dict) else {"value": value, "as": "environment"} for key, value in spec["secrets"].items()}
     spec["environment_file"] = spec["environment_file"] or f"/etc/{name}/{name}.env"
+    for _where, request in _requests(spec, ""):
+        named = [secret for value in request["headers"].values() for secret in headers.references(value)]
+        request["secret_files"] = {
+            key: {"path": secret_path(spec, key), "as": spec["secrets"][key]["as"]} for key in sorted(set(named)) if key in spec["secrets"]
+        }
+    if spec["rollout"]["canary_soak"] is None:
+        spec["rollout"]["canary_soak"] = spec["rollout"]["soak"]
     spec["unit"]["name"] = f"{name}.service"
     spec["unit"]["description"] = spec["unit"]["description"] or spec["description"]
     spec["unit"]["working_directory"] = spec["unit"]["working_directory"] or account["home"]
     privileged = any(int(port["port"].partition(":")[0]) < 1024 and port["listen"] for port in spec["ports"])
     if privileged and "CAP_NET_BIND_SERVICE" not in spec["sandbox"]["capabilities"]:
         spec["sandbox"]["capabilities"].append("CAP_NET_BIND_SERVICE")
+
+
+def _add_home(spec: dict[str, Any]) -> None:
+    """Make the home of the account one of the directories, the first, where nobody has listed it."""
+    account = spec["account"]
+    if account["home"] not in [directory["path"] for directory in spec["directories"]]:
+        spec["directories"].insert(
+            0, {"path": account["home"], "owner": account["user"], "group": account["group"], "mode": "0750", "writable": True}
+        )
+
+
+def secret_path(spec: Mapping[str, Any], key: str) -> str:
+    """Return the file in which a host keeps a secret of a service, for root's eyes only."""
+    return str(spec["environment_file"]) if spec["secrets"][key]["as"] == "environment" else f"/etc/{spec['name']}/credentials/{key}"
+
+
+def _requests(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the requests of a service that may have headers, each with its inventory path."""
+    for section, keys in (("health", ("ready", "live", "version")), ("drain", ("request", "done", "resume"))):
+        for key in keys:
+            request = (spec[section] or {}).get(key)
+            if isinstance(request, dict) and "url" in request:
+                yield f"{path}.{section}.{key}", request
+    for index, analysis in enumerate(spec["rollout"]["analysis"]):
+        yield f"{path}.rollout.analysis[{index}]", analysis
 
 
 def _join_sources(spec: dict[str, Any], host: Host, fleet: Fleet, mistakes: list[Mistake], path: str) -> None:
@@ -334,7 +381,17 @@ def address_order(address: str) -> tuple[int, str]:
 
 def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check what depends on several keys of one service."""
-    for check in (_check_artifact, _check_command, _check_config, _check_secrets, _check_repetitions, _check_databases):
+    for check in (
+        _check_artifact,
+        _check_command,
+        _check_config,
+        _check_secrets,
+        _check_headers,
+        _check_repetitions,
+        _check_databases,
+        _check_rollout,
+        _check_homes,
+    ):
         check(spec, mistakes, path)
 
 
@@ -385,6 +442,24 @@ def _check_secrets(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> 
             mistakes.append(Mistake(join_path(f"{path}.environment", key), "is a secret as well", "keep it under secrets only"))
 
 
+def _check_headers(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check the secrets that headers refer to, and that no header holds one itself. No value of a header is in an error."""
+    secrets = spec["secrets"]
+    for where, request in _requests(spec, path):
+        for header, value in request["headers"].items():
+            below = join_path(f"{where}.headers", header)
+            named = headers.references(value)
+            if not named and headers.is_confidential(header):
+                remedy = "keep it under secrets, and write {secret:NAME} in its place, for example 'Bearer {secret:ADMIN_TOKEN}'"
+                mistakes.append(Mistake(below, "would show a secret in verbose output (its value is not shown here)", remedy))
+            for key in named:
+                if key not in secrets:
+                    known = suggest(key, secrets) if secrets else f"write it under {path}.secrets, with as: request if the daemon has no use for it"
+                    mistakes.append(Mistake(below, f"there is no secret {key!r}", known))
+                elif not headers.is_line(secrets[key]["value"].rstrip("\n")):
+                    mistakes.append(Mistake(below, f"secret {key!r} has several lines, which no header can carry"))
+
+
 def _check_repetitions(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     for section, key in (("ports", "name"), ("config", "path"), ("directories", "path")):
         names = [item[key] for item in spec[section]]
@@ -394,11 +469,137 @@ def _check_repetitions(spec: dict[str, Any], mistakes: list[Mistake], path: str)
 
 
 def _check_databases(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
-    roots = [directory["path"] for directory in spec["directories"]]
+    roots = list(dict.fromkeys([spec["account"]["home"], *(directory["path"] for directory in spec["directories"])]))
     for index, database in enumerate((spec["backup"] or {}).get("databases", [])):
         if not any(database["path"].startswith(root.rstrip("/") + "/") for root in roots):
             problem = f"{database['path']} is outside the service's directories"
             mistakes.append(Mistake(f"{path}.backup.databases[{index}].path", problem, f"they are: {', '.join(roots)}"))
+
+
+def _check_homes(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check that the daemon's sandbox does not hide what it needs."""
+    if spec["sandbox"]["home"] != "hidden":
+        return
+    home, working_directory = spec["account"]["home"], spec["unit"]["working_directory"]
+    places = [(f"{path}.{section}[{index}].path", item["path"]) for section in ("config", "directories") for index, item in enumerate(spec[section])]
+    places += [(f"{path}.sandbox.{key}[{index}]", place) for key in ("read_write", "read_only") for index, place in enumerate(spec["sandbox"][key])]
+    places += [(f"{path}.command[0]", word) for word in spec["command"][:1]]
+    if home not in [directory["path"] for directory in spec["directories"]]:
+        places.append((f"{path}.account.home", home))
+    if working_directory != home:
+        places.append((f"{path}.unit.working_directory", working_directory))
+    for where, place in places:
+        hidden = next((root for root in HOMES if f"{place}/".startswith(f"{root}/")), None)
+        if hidden:
+            remedy = f"write sandbox.home: read-only (its own directories stay writable), or keep it elsewhere, such as in /var/lib/{spec['name']}"
+            mistakes.append(Mistake(where, f"{place} is in {hidden}, which the sandbox hides from the daemon", remedy))
+
+
+def _check_units(spec: dict[str, Any], host: Host, known_services: Collection[str], mistakes: list[Mistake], path: str) -> None:
+    """Check the services that the unit depends on: those of the fleet by their names, all other units with their suffix."""
+    here = services_of(host, [])
+    for key in ("after", "wants", "requires", "on_failure"):
+        for index, other in enumerate(spec["unit"][key]):
+            where = f"{path}.unit.{key}[{index}]"
+            if "." in other:
+                continue
+            if other not in known_services:
+                remedy = f"{suggest(other, known_services)}; a unit that is no service of this fleet has a suffix: {other}.service"
+                mistakes.append(Mistake(where, f"{other!r} is not in fleet_services", remedy))
+            elif other not in here and key in ("requires", "on_failure"):
+                remedy = "place it there too, or write wants and after, which do without it"
+                mistakes.append(Mistake(where, f"service {other!r} is not placed on host {host.name}", remedy))
+
+
+def _check_rollout(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    rollout = spec["rollout"]
+    if rollout["promote"] == "manual" and rollout["canary"] == 0:
+        mistakes.append(Mistake(f"{path}.rollout.promote", "there is no canary to promote", "set rollout.canary to 1 or more, or promote: auto"))
+    for index, analysis in enumerate(rollout["analysis"]):
+        below = f"{path}.rollout.analysis[{index}]"
+        if analysis["failure_limit"] >= analysis["count"]:
+            remedy = f"write a number below count, which is {analysis['count']}"
+            mistakes.append(Mistake(f"{below}.failure_limit", "all measurements may be bad, so that it can never fail", remedy))
+
+
+def _check_fleet_wide(fleet: Fleet, joined: Mapping[str, Mapping[str, Any]], mistakes: list[Mistake]) -> None:
+    """Check what a service says about all of its hosts together, against the hosts that it is placed on."""
+    placements: dict[str, list[str]] = {}
+    for name, host in fleet.hosts.items():
+        for service in services_of(host, []):
+            placements.setdefault(service, []).append(name)
+    for service, names in sorted(placements.items()):
+        specs = {name: joined[name]["services"][service] for name in names if service in joined[name]["services"]}
+        if len(specs) < len(names):
+            continue  # what is wrong with the others comes first
+        mistakes.extend(_disagreements(service, specs, joined))
+        mistakes.extend(_impossible_numbers(service, specs, fleet))
+
+
+def _disagreements(service: str, specs: Mapping[str, Mapping[str, Any]], joined: Mapping[str, Mapping[str, Any]]) -> Iterator[Mistake]:
+    for keys in FLEET_WIDE:
+        values = {name: _value(spec, keys) for name, spec in specs.items()}
+        if len(set(values.values())) > 1:
+            path = ".".join((join_path("fleet_services", service), *keys))
+            remedy = "write it once, under fleet_services; fleet_overrides are for what may differ"
+            yield Mistake(path, f"{_two(values)}, but it counts for all hosts together", remedy)
+    tiers: dict[str, dict[str, Any]] = {}
+    for name, spec in specs.items():
+        tiers.setdefault(joined[name]["tier"]["name"], {})[name] = spec["rollout"]["batch"]
+    for tier, batches in tiers.items():
+        if len(set(batches.values())) > 1:
+            path = join_path("fleet_services", service) + ".rollout.batch"
+            remedy = f"write it once for the tier, under fleet_overrides.{tier}.{service}" if tier else "write it once, under fleet_services"
+            yield Mistake(path, f"{_two(batches)}, which are of one tier and go through the same batches", remedy)
+
+
+def _value(spec: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    value: Any = spec
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def _two(values: Mapping[str, Any]) -> str:
+    """Return in words two hosts that have different values."""
+    (first, value), *others = values.items()
+    second, other = next((name, other) for name, other in others if other != value)
+    return f"is {_or_unset(value)} on {first} and {_or_unset(other)} on {second}"
+
+
+def _or_unset(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def _impossible_numbers(service: str, specs: Mapping[str, Mapping[str, Any]], fleet: Fleet) -> Iterator[Mistake]:
+    count = len(specs)
+    name = min(specs)
+    spec = specs[name]
+    hosts = f"{count} host{'' if count == 1 else 's'}"
+
+    def mistake(keys: tuple[str, ...], problem: str, most: int) -> Mistake:
+        return Mistake(_written_at(fleet.hosts[name], service, keys), problem, f"write a number up to {most}, or place the service on more hosts")
+
+    available = spec["min_available"]
+    if available is not None and part_of(count, available, up=True) > count:
+        yield mistake(("min_available",), f"{available} hosts can never be ready: the service is placed on {hosts}", count - 1)
+    elif available is not None and part_of(count, available, up=True) == count:
+        yield mistake(("min_available",), f"{available} of {hosts} leaves none that may be restarted", count - 1)
+    for key in ("canary", "partition"):
+        if (spec["rollout"][key] or 0) > count:
+            yield mistake(("rollout", key), f"{spec['rollout'][key]} is more than the {hosts} that the service is placed on", count)
+
+
+def _written_at(host: Host, service: str, keys: tuple[str, ...]) -> str:
+    """Return where in the inventory the value that a service has on a host is written: the last layer that has it."""
+    found = join_path("fleet_services", service)
+    for layer in _layers(host, tier_of(host, [])):
+        value: Any = host.overrides
+        for key in (layer, service, *keys):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            found = join_path(join_path("fleet_overrides", layer), service)
+    return ".".join((found, *keys))
 
 
 def _check_braces(text: str, path: str, known: tuple[str, ...], mistakes: list[Mistake]) -> None:
@@ -455,10 +656,17 @@ def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
     return mistakes
 
 
+def _service_of(unit: str) -> str:
+    return unit.removesuffix(".service")
+
+
 def _order_mistakes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
     """Return a mistake for each circle in the start order of one host's services, and turn their names into units."""
     mistakes: list[Mistake] = []
-    edges = {name: [other for key in ("after", "requires") for other in spec["unit"][key] if other in specs] for name, spec in specs.items()}
+    edges = {
+        name: [other for key in ("after", "requires") for other in map(_service_of, spec["unit"][key]) if other in specs]
+        for name, spec in specs.items()
+    }
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
@@ -489,13 +697,15 @@ def finish_tier(host: Host, mistakes: list[Mistake]) -> dict[str, Any]:
     return {"name": name, **finished}
 
 
-def join(fleet: Fleet, known_services: Mapping[str, Iterable[str]], mistakes: list[Mistake]) -> dict[str, dict[str, Any]]:
+def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: list[Mistake]) -> dict[str, dict[str, Any]]:
     """Return, for every host, its tier and finished services: ``{host: {"tier": …, "services": {name: spec}}}``.
 
     ``known_services`` names, per host, every service of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
     """
     mistakes.extend(check_fleet(fleet))
-    return {
+    joined = {
         name: {"tier": finish_tier(host, mistakes), "services": finish_host(host, fleet, known_services[name], mistakes)}
         for name, host in fleet.hosts.items()
     }
+    _check_fleet_wide(fleet, joined, mistakes)
+    return joined

@@ -12,16 +12,20 @@ import hashlib
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Callable
 
-from ansible_collections.hearth.fleet.plugins.module_utils import accounts, config_formats, preflight, unit_file, units
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils import config_formats, host_tools, preflight_policy, unit_file, unit_marks
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import join_path
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import SYSTEM_DIRECTORIES
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import SYSTEM_DIRECTORIES, secret_path
 
 RELEASES = "/opt"
 """Where every service keeps its releases, in a directory of its own."""
+
+_TO_LOOK_AT_SERVICES = ("service", "unit", "health", "reload", "reloadable")
 
 Inputs = Mapping[str, Mapping[str, Any]]
 """Role inputs of one host, by role and by name, defaults filled in."""
@@ -40,8 +44,15 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
     """Return the desired state of host ``name``: its services, and one slice per role."""
     services = joined["services"]
     files = {service: config_paths(spec, sources, mistakes) for service, spec in services.items()}
+    unit = unit_slice(services, files, inputs["unit"], mistakes)
     return {
-        "host": {"name": name, "tier": joined["tier"]["name"], "addresses": addresses, "offline": joined["tier"]["offline"]},
+        "host": {
+            "name": name,
+            "tier": joined["tier"]["name"],
+            "order": joined["tier"]["order"],
+            "addresses": addresses,
+            "offline": joined["tier"]["offline"],
+        },
         "services": services,
         "account": account_slice(services, inputs["account"], mistakes),
         "release": [release(spec, inputs["release"], sources, mistakes) for spec in services.values()],
@@ -49,10 +60,10 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
             "paths": _once([path for service, spec in services.items() for path in [*config_parents(spec, files[service]), *files[service]]]),
             "bootstrap": [one for spec in services.values() for one in bootstraps(spec)],
         },
-        "unit": unit_slice(services, files, inputs["unit"], mistakes),
+        "unit": unit,
         "firewall": firewall_slice(services, inputs["firewall"]),
         "preflight": preflight_slice(services, joined["tier"], inputs["preflight"], addresses, mistakes),
-        "rollout": [rollout(spec) for spec in services.values()],
+        "rollout": [rollout(services[one["service"]], files[one["service"]], one) for one in unit["units"]],
     }
 
 
@@ -72,7 +83,7 @@ def without_content(wanted: Mapping[str, Any]) -> dict[str, Any]:
         },
         "firewall": wanted["firewall"],
         "preflight": wanted["preflight"],
-        "rollout": wanted["rollout"],
+        "rollout": [{key: one[key] for key in _TO_LOOK_AT_SERVICES} for one in wanted["rollout"]],
     }
 
 
@@ -123,7 +134,7 @@ def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistak
     """Return groups, users and directories: of the services, and of the host's operators."""
     operators: dict[str, Any] = {"groups": [], "users": [], "paths": []}
     try:
-        operators = accounts.operator_slices(inputs["account_operators"], exclusive_keys=inputs["account_operators_exclusive_keys"])
+        operators = operator_slices(inputs["account_operators"], exclusive_keys=inputs["account_operators_exclusive_keys"])
     except InventoryError as error:
         mistakes.extend(error.mistakes)
     groups: dict[str, Any] = {}
@@ -248,8 +259,9 @@ def config_paths(spec: Mapping[str, Any], sources: Sources, mistakes: list[Mista
         text = config_formats.encode("env", environment, join_path("fleet_services", name) + ".secrets")
         files.append(_file(name, spec["environment_file"], text, owner="root", group="root", mode="0600", secret=True))
     files.extend(
-        _file(name, credential["path"], spec["secrets"][credential["name"]]["value"], owner="root", group="root", mode="0600", secret=True)
-        for credential in credentials(spec)
+        _file(name, secret_path(spec, key), secret["value"], owner="root", group="root", mode="0600", secret=True)
+        for key, secret in spec["secrets"].items()
+        if secret["as"] != "environment"
     )
     return files
 
@@ -283,9 +295,7 @@ def config_parents(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) 
 
 def credentials(spec: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the systemd credentials of a service: name, and the path that only root can read."""
-    return [
-        {"name": key, "path": f"/etc/{spec['name']}/credentials/{key}"} for key, secret in spec["secrets"].items() if secret["as"] == "credential"
-    ]
+    return [{"name": key, "path": secret_path(spec, key)} for key, secret in spec["secrets"].items() if secret["as"] == "credential"]
 
 
 def environment_files(spec: Mapping[str, Any]) -> list[str]:
@@ -317,7 +327,9 @@ def unit_slice(
     """Return the units, rendered, and the host tool that they call when they start."""
     wanted = []
     for name, spec in services.items():
-        stamped = [path["path"] for path in files[name]]
+        # What the daemon does not get needs no restart when it changes.
+        apart = [secret_path(spec, key) for key, secret in spec["secrets"].items() if secret["as"] == "request"]
+        stamped = [path["path"] for path in files[name] if path["path"] not in apart]
         try:
             content = unit_file.render({**spec, "credentials": credentials(spec), "environment_files": environment_files(spec), "stamp": stamped})
         except FleetError as error:
@@ -335,9 +347,38 @@ def unit_slice(
                 "stamp": stamped,
             }
         )
-    tool = _file("", units.STAMP_PATH, units.STAMP_SCRIPT, owner="root", group="root", mode="0755")
-    directory = _directory("", posixpath.dirname(units.STAMP_PATH), owner="root", group="root", mode="0755")
-    return {"units": wanted, "paths": [directory, tool] if wanted else []}
+    return {"units": wanted, "paths": _host_tools([one["name"] for one in wanted]) if wanted else []}
+
+
+def _host_tools(service_units: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what the host needs to start services, and to finish their rollouts by itself: the stamp, hearthctl, what runs at boot."""
+    library = [host_tools.LIBRARY]
+    for package in host_tools.PACKAGES:
+        library.append(posixpath.join(library[-1], package))
+    programs = {unit_marks.STAMP_PATH: unit_marks.STAMP_SCRIPT, host_tools.HEARTHCTL: host_tools.LAUNCHER}
+    resume = posixpath.join(unit_marks.UNITS, host_tools.RESUME_UNIT)
+    texts = {resume: host_tools.resume_unit(list(service_units))}
+    boot = posixpath.join(unit_marks.UNITS, "multi-user.target.wants", host_tools.RESUME_UNIT)
+    return [
+        *(_directory("", path, owner="root", group="root", mode="0755") for path in (*library, posixpath.dirname(boot))),
+        *(_file("", path, text, owner="root", group="root", mode="0755") for path, text in programs.items()),
+        *(_file("", path, text, owner="root", group="root", mode="0644") for path, text in texts.items()),
+        *_engine(),
+        {"path": boot, "state": "link", "target": resume, "service": ""},
+    ]
+
+
+@cache
+def _engine() -> list[dict[str, Any]]:
+    """Return the sources of the engine. Their contents would weigh on every run; the action of ``paths`` adds them where they are due."""
+    here = Path(host_tools.__file__).parent
+    found = []
+    for name in host_tools.SOURCES:
+        text = (here / name).read_text(encoding="utf-8")
+        file = _file("", posixpath.join(host_tools.SOURCES_HOME, name), text, owner="root", group="root", mode="0644")
+        del file["content"]
+        found.append({**file, "part": name})
+    return found
 
 
 def firewall_slice(services: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,6 +405,7 @@ def firewall_slice(services: Mapping[str, Any], inputs: Mapping[str, Any]) -> di
                     _rule(action, port["port"], proto, "any" if source == "none" else source, f"{name}/{port['name']}") for proto in port["proto"]
                 ]
     return {
+        "managed": inputs["firewall_managed"],
         "enabled": inputs["firewall_enabled"],
         "defaults": {direction: inputs[f"firewall_default_{direction}"] for direction in ("incoming", "outgoing", "routed")},
         "ipv6": inputs["firewall_ipv6"],
@@ -385,7 +427,7 @@ def preflight_slice(
 ) -> dict[str, Any]:
     """Return what a host must have: the tier's requirements, and the host's own inputs where they say more."""
     requires = tier["requires"]
-    mistakes.extend(preflight.on_finding_mistakes(inputs["preflight_on_finding"], "preflight_on_finding"))
+    mistakes.extend(preflight_policy.on_finding_mistakes(inputs["preflight_on_finding"], "preflight_on_finding"))
     try:
         memory = size_bytes(inputs["preflight_memory"]) if inputs["preflight_memory"] else requires["memory"]
         disk = {**requires["disk"], **{path: size_bytes(size) for path, size in inputs["preflight_disk"].items()}}
@@ -422,12 +464,32 @@ def preflight_slice(
     }
 
 
-def rollout(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what starting and restarting a service needs to know."""
+def rollout(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that starting, restarting and upgrading a service needs to know; ``rollout_plan`` makes orders of it.
+
+    ``files`` are the service's config files and secrets, ``unit`` its unit, as their roles get them. They are named here with
+    their digests, the unit last; ``running`` names those that the daemon has read when it runs.
+    """
+    unit_entry = unit_marks.entry(unit)
+    backup = spec["backup"] or {"databases": [], "command": []}
     return {
         "service": spec["name"],
         "unit": spec["unit"]["name"],
         "health": spec["health"],
         "reload": spec["reload"] is not None,
         "reloadable": [config["path"] for config in spec["config"] if config["reloadable"]],
+        "version": spec["version"],
+        "version_pattern": spec["version_pattern"] or "",
+        "home": posixpath.join(RELEASES, spec["name"]),
+        "user": spec["account"]["user"],
+        "group": spec["account"]["group"],
+        "files": [{key: file[key] for key in ("path", "owner", "group", "mode", "sha256")} for file in (*files, unit_entry)],
+        "running": [*unit["stamp"], unit_entry["path"]],
+        "databases": backup["databases"],
+        "backup_command": backup["command"],
+        "drain": spec["drain"],
+        "stop_timeout": spec["unit"]["stop_timeout"],
+        "start_timeout": spec["unit"]["start_timeout"],
+        "min_available": spec["min_available"],
+        **spec["rollout"],
     }

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import releases, signature
+from ansible_collections.hearth.fleet.plugins.module_utils import artifacts, releases, signature
 from ansible_collections.hearth.fleet.plugins.module_utils.download import Source, download, fetch_text, verify_digest
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import free_bytes, said_plainly
@@ -59,11 +59,11 @@ def needs(wanted: Sequence[Mapping[str, Any]], observed: Mapping[str, Any], spoo
     for release in missing(wanted, observed):
         arch = observed["arch"]
         artifact = releases.artifact_of(release, arch)
-        through_controller = releases.comes_through_controller(release, artifact)
+        through_controller = artifacts.comes_through_controller(release, artifact)
         lacks_artifact = through_controller and not (spool / artifact["sha256"]).exists()
         lacks_signature = False
         if release.get("signature") and not releases.for_architecture(release["signature"].get("text"), arch):
-            lacks_signature = through_controller or "file" in releases.signature_location(release, arch)
+            lacks_signature = through_controller or "file" in artifacts.signature_location(release, arch)
         if lacks_artifact or lacks_signature:
             found.append(
                 {
@@ -82,7 +82,7 @@ def source_of(release: Mapping[str, Any], arch: str, url: str, sha256: str = "")
     return Source(
         url=url,
         sha256=sha256,
-        path=releases.digest_path(release, arch) if sha256 else f"fleet_services.{release['service']}.artifact.signature",
+        path=artifacts.digest_path(release, arch) if sha256 else f"fleet_services.{release['service']}.artifact.signature",
         arch=arch,
         headers=release.get("headers") or {},
         proxy=release.get("proxy") or "",
@@ -99,7 +99,7 @@ def obtain(release: Mapping[str, Any], arch: str, spool: Path, handed_over: Mapp
     """
     artifact = releases.artifact_of(release, arch)
     path = spool / str(artifact["sha256"])
-    if releases.comes_through_controller(release, artifact):
+    if artifacts.comes_through_controller(release, artifact):
         _take_over(release, arch, path, handed_over)
     else:
         download(source_of(release, arch, artifact["url"], artifact["sha256"]), path)
@@ -114,7 +114,7 @@ def obtain(release: Mapping[str, Any], arch: str, spool: Path, handed_over: Mapp
 
 def _take_over(release: Mapping[str, Any], arch: str, path: Path, handed_over: Mapping[str, str]) -> None:
     artifact = releases.artifact_of(release, arch)
-    inventory_path = releases.digest_path(release, arch)
+    inventory_path = artifacts.digest_path(release, arch)
     brought = handed_over.get(artifact["sha256"])
     if brought:
         # Copied, not renamed: root's own file from its first byte on, whoever logged in to bring it.
@@ -125,7 +125,7 @@ def _take_over(release: Mapping[str, Any], arch: str, path: Path, handed_over: M
         part.replace(path)
     if not path.exists():
         raise FleetError(f"{inventory_path}: the controller has not handed the artifact over")
-    origin = artifact.get("file") or releases.public_url(artifact["url"])
+    origin = artifact.get("file") or artifacts.public_url(artifact["url"])
     try:
         verify_digest(path, artifact["sha256"], path=inventory_path, origin=f"{origin}, through the controller", arch=arch)
     except FleetError:
@@ -138,7 +138,7 @@ def _verify_signature(release: Mapping[str, Any], arch: str, path: Path) -> None
     inventory_path = f"fleet_services.{release['service']}.artifact.signature"
     text = releases.for_architecture(pinned.get("text"), arch)
     if not text:
-        url = releases.signature_location(release, arch).get("url")
+        url = artifacts.signature_location(release, arch).get("url")
         if not url:
             raise FleetError(f"{inventory_path}: the controller has not handed the signature over")
         text = fetch_text(source_of(release, arch, url), signature.SIGNATURE_BYTES_MAX)

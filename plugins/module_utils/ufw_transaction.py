@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.ufw_access import Connection
 from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import (
     DIRECTIONS,
     POLICIES,
-    Connection,
     Rule,
     encode_comment,
     jump_problems,
@@ -56,7 +56,8 @@ UFW_INIT = "/lib/ufw/ufw-init"
 _FILES = ("etc/ufw/user.rules", "etc/ufw/user6.rules", "etc/ufw/after.rules", "etc/ufw/after6.rules", "etc/default/ufw", "etc/ufw/ufw.conf")
 
 # POSIX sh, because it must work when little else does. Only UFW's chains and the policies are put back, each family in one
-# atomic step; what others (Docker, fail2ban) have in the table meanwhile is not touched. A commit that was interrupted is
+# atomic step, and chains that came with the change go (as long as they are there, `ufw status` calls itself active);
+# what others (Docker, fail2ban) have in the table meanwhile is not touched. A commit that was interrupted is
 # finished instead: it had been confirmed.
 _REVERT = """\
 #!/bin/sh
@@ -77,6 +78,10 @@ fi
 
 mv pending reverting || exit 0
 
+outside() { # UFW's own rules outside its chains in a saved table; see _outside
+  sed -n -e '/^-A ufw/d' -e '/^-A .* -j ufw/p' -e '/^-A INPUT -i lo -j ACCEPT$/p' -e '/^-A OUTPUT -o lo -j ACCEPT$/p' "$1"
+}
+
 restore() { # iptables or ip6tables, saved table
   now=$("$1-save" -t filter) || return 1
   printf '%s\\n' "$now" > reverting/now
@@ -84,7 +89,9 @@ restore() { # iptables or ip6tables, saved table
     echo '*filter'
     sed -n 's/^:\\(ufw[^ ]*\\) .*/:\\1 - [0:0]/p' reverting/now "$2.chains" | sort -u
     cat "$2"
-    grep -vxF -f reverting/now "$2.jumps"
+    grep -vxF -f reverting/now "$2.outside"
+    outside reverting/now | grep -vxF -f "$2.outside" | sed 's/^-A/-D/'
+    grep '^:ufw' reverting/now | grep -vxF -f "$2.chains" | sed 's/^:\\([^ ]*\\) .*/-X \\1/'
     echo COMMIT
   } | "$1-restore" --noflush
 }
@@ -208,7 +215,7 @@ def _check_syntax(tree: Path, *, ipv6: bool) -> None:
 def _save_kernel(directory: Path) -> None:
     """Keep UFW's part of the kernel's filter tables in three files per family.
 
-    One has the policies and the rules of UFW's chains, ``.chains`` the chains, ``.jumps`` the jumps to them from elsewhere.
+    One has the policies and the rules of UFW's chains, ``.chains`` the chains, ``.outside`` UFW's rules elsewhere.
     """
     for family in ("iptables", "ip6tables"):
         said = run([f"{family}-save", "-t", "filter"])
@@ -218,10 +225,16 @@ def _save_kernel(directory: Path) -> None:
         kept = {
             "": [line for line in lines if line.startswith((":INPUT ", ":FORWARD ", ":OUTPUT ", "-A ufw"))],
             ".chains": [line for line in lines if line.startswith(":ufw")],
-            ".jumps": _jumps(lines),
+            ".outside": _outside(lines),
         }
         for suffix, part in kept.items():
             (directory / f"{family}{suffix}").write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
+
+
+def _outside(lines: Sequence[str]) -> list[str]:
+    """Return UFW's own rules outside its chains: jumps, and the two that it adds where IPv6 is off and never takes away."""
+    own = {*_jumps(lines), "-A INPUT -i lo -j ACCEPT", "-A OUTPUT -o lo -j ACCEPT"}
+    return [line for line in lines if line in own]
 
 
 def _jumps(lines: Sequence[str]) -> list[str]:

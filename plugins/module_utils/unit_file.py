@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.hearth.fleet.plugins.module_utils import hardening, unit_text
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.hardening import Directive
-from ansible_collections.hearth.fleet.plugins.module_utils.units import HEADER, STAMP_PATH
+from ansible_collections.hearth.fleet.plugins.module_utils.unit_marks import HEADER, STAMP_PATH
 
 BINARIES = "/usr/local/bin"
 """Where the binaries of all services are linked."""

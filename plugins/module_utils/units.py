@@ -25,7 +25,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import re
 import stat
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,64 +32,11 @@ from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import paths
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
+from ansible_collections.hearth.fleet.plugins.module_utils.unit_marks import HEADER, UNITS, entry
 
-UNITS = "/etc/systemd/system"
-HEADER = "# Managed by hearth.fleet: service "
-"""The first line of our unit files, followed by the service's name."""
-
-STAMP_PATH = "/usr/local/lib/hearth/stamp"
 STAMPS = "/run/hearth"
 NOTHING = "-"
 """Stands in a stamp for the digest of a file that was not there, and for a release that was not."""
-
-STAMP_SCRIPT = r"""#!/bin/sh
-# Managed by hearth.fleet. Usage: stamp SERVICE FILE...            when the service starts
-#                                 stamp --reload SERVICE FILE...   when it has read just these files again
-# Records in /run/hearth/SERVICE.started what the service runs with: a line "release DIRECTORY", and a line
-# "SHA256  PATH" for every file, the unit file and its drop-ins ("-" for what is not there).
-# It only takes notes, so it never keeps a service from starting.
-trap 'exit 0' EXIT
-umask 077
-reload=
-if [ "$1" = --reload ]; then reload=yes; shift; fi
-service=$1
-shift
-unit=/etc/systemd/system/$service.service
-stamp=/run/hearth/$service.started
-if [ "$reload" ] && { [ ! -f "$stamp" ] || [ $# -eq 0 ]; }; then exit 0; fi
-
-missing() {
-  for path; do [ -f "$path" ] && [ -r "$path" ] || printf -- '-  %s\n' "$path"; done
-}
-
-digests() {
-  missing "$@"
-  [ $# -eq 0 ] || sha256sum --zero -- "$@" 2>/dev/null | tr '\0' '\n'
-}
-
-started() {
-  current=-
-  if [ -e "/opt/$service/current" ]; then current=$(readlink -f "/opt/$service/current"); fi
-  printf 'release %s\n' "$current"
-  set -- "$@" "$unit"
-  for path in "$unit.d"/*.conf; do [ ! -f "$path" ] || set -- "$@" "$path"; done
-  digests "$@"
-}
-
-reloaded() {
-  fresh=$(digests "$@")
-  printf '%s\n' "$fresh"
-  # What was not read again stays as it was when the service started.
-  while IFS= read -r line; do
-    for path; do [ "${line#*  }" != "$path" ] || continue 2; done
-    printf '%s\n' "$line"
-  done <"$stamp"
-}
-
-mkdir -p /run/hearth || exit 0
-new=$stamp.$$
-if [ -n "$reload" ]; then reloaded "$@" >"$new"; else started "$@" >"$new"; fi && mv -f "$new" "$stamp" || rm -f "$new"
-"""
 
 _PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "NeedDaemonReload",
@@ -231,15 +177,6 @@ def running(observed: Mapping[str, Any]) -> set[str]:
 # Comparing
 
 
-def entry(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the unit file as a path, for ``paths``."""
-    content = {"content": wanted["content"]} if wanted.get("content") is not None else {}
-    return {
-        "path": f"{UNITS}/{wanted['name']}", "state": "file", "owner": "root", "group": "root", "mode": "0644",
-        "sha256": wanted["sha256"], "service": wanted["service"], **content,
-    }  # fmt: skip
-
-
 def is_masked(unit: Mapping[str, Any]) -> bool:
     """Return whether a unit was masked by hand: its file is a link to nowhere."""
     return bool(unit["file"].get("target") == "/dev/null")
@@ -328,50 +265,3 @@ def _reason(path: str, wanted: Mapping[str, Any], how: str) -> str:
         return f"unit file {how} since the service started"
     kind = "drop-in" if path.startswith(f"{UNITS}/{wanted['name']}.d/") else "config"
     return f"{kind} {path} {how} since the service started"
-
-
-# Judging candidates before they replace anything
-
-_NOT_THERE = re.compile(r": Command \S+ is not executable: No such file or directory$")
-_OVERALL = re.compile(r"Overall exposure level for (\S+): (\d+(?:\.\d+)?)")
-_CONTRIBUTOR = re.compile(r"^\S\s+(\S+=\S*)\s.*\s(\d+\.\d+)\s*$")
-
-
-def complaints(said: str, directory: str, *, tolerate_missing: bool) -> list[str]:
-    """Return what ``systemd-analyze verify`` says about the candidates in ``directory``: any line of it is an error.
-
-    ``--recursive-errors=no`` keeps lines about other units out (found on systemd 252 and 257). A program that is not there is
-    tolerated where nothing is installed yet.
-    """
-    lines = dict.fromkeys(line.replace(f"{directory}/", "").rstrip() for line in said.splitlines() if line.strip())
-    return [line for line in lines if not (tolerate_missing and _NOT_THERE.search(line))]
-
-
-def exposures(said: str) -> dict[str, tuple[float, list[tuple[str, float]]]]:
-    """Return the exposure of each unit, of 10, with its contributors (directive, share), the largest first.
-
-    ``said`` is the output of ``systemd-analyze security --offline=true UNIT...``: for each unit a table, then its total.
-    """
-    found: dict[str, tuple[float, list[tuple[str, float]]]] = {}
-    contributors: list[tuple[str, float]] = []
-    for line in said.splitlines():
-        contributor, overall = _CONTRIBUTOR.match(line), _OVERALL.search(line)
-        if contributor:
-            contributors.append((contributor[1], float(contributor[2])))
-        elif overall:
-            found[overall[1]] = (float(overall[2]), sorted(contributors, key=lambda one: -one[1]))
-            contributors = []
-    return found
-
-
-def too_exposed(wanted: Mapping[str, Any], exposure: float, contributors: Iterable[tuple[str, float]]) -> str:
-    """Return the error about a unit that is more exposed than it may be; empty when it is not."""
-    if exposure <= wanted["exposure_max"]:
-        return ""
-    largest = ", ".join(f"{directive} {share}" for directive, share in list(contributors)[:5])
-    sandbox = f"fleet_services.{wanted['service']}.sandbox"
-    return (
-        f"{wanted['name']}: its exposure is {exposure} of 10, over the {wanted['exposure_max']} that is allowed\n"
-        f"  most of it: {largest}\n"
-        f"  → take back a relaxation in {sandbox} (or a drop-in in {UNITS}/{wanted['name']}.d), or accept it: {sandbox}.exposure_max: {exposure}"
-    )

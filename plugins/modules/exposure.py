@@ -53,7 +53,7 @@ units:
 sockets:
   description:
     - Every listening socket, with C(proto), C(address), C(port), C(unit) (empty when none of O(units) holds it) and C(closed) (whether
-      the firewall lets nobody reach it).
+      the firewall lets nobody reach it; null where the firewall is not managed).
   returned: success
   type: list
   elements: dict

@@ -51,6 +51,9 @@ options:
       secret_content:
         description: The text of a file that must not be shown. It never appears in output or in O(ignore:--diff).
         type: str
+      part:
+        description: Instead of the text of a file, the name of one of the collection's own files on the controller (C(plugins/module_utils)).
+        type: str
       sha256:
         description: The digest of the content, as the plan carries it. It is computed from the content here.
         type: str
@@ -134,7 +137,7 @@ differences:
 """
 
 
-from ansible_collections.hearth.fleet.plugins.module_utils import paths
+from ansible_collections.hearth.fleet.plugins.module_utils import paths, placing
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
@@ -148,6 +151,7 @@ PATH = {
     "secret_content": {"type": "str", "no_log": True},
     # A digest of a short secret gives the secret away to who tries them all.
     "sha256": {"type": "str", "no_log": True},
+    "part": {"type": "str"},
     "target": {"type": "str"},
     "validate": {"type": "list", "elements": "str", "default": []},
     "validate_as": {"type": "str", "default": ""},
@@ -164,11 +168,11 @@ def main() -> None:
     try:
         observed = paths.look(wanted)
         differences = paths.diff(wanted, observed)
-        shown = paths.changes(wanted, observed) if module._diff else []
+        shown = placing.changes(wanted, observed) if module._diff else []
         if module.check_mode:
-            paths.rehearse(wanted, differences)
+            placing.rehearse(wanted, differences)
         else:
-            paths.apply(wanted, observed, differences)
+            placing.apply(wanted, observed, differences)
     except FleetError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(differences), differences=[one.as_dict() for one in differences], diff=shown)

@@ -199,14 +199,14 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hearth.fleet.plugins.module_utils import releases, spool, staging
+from ansible_collections.hearth.fleet.plugins.module_utils import artifacts, release_review, releases, spool, staging
 from ansible_collections.hearth.fleet.plugins.module_utils.archive import FORMATS
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 SIGNATURE = {
-    "type": {"type": "str", "choices": list(releases.SIGNATURE_ENDINGS), "required": True},
+    "type": {"type": "str", "choices": list(artifacts.SIGNATURE_ENDINGS), "required": True},
     "key": {"type": "str", "required": True, "no_log": False},
     "identity": {"type": "str", "default": "release"},
     "namespace": {"type": "str", "default": "file"},
@@ -283,8 +283,8 @@ def main() -> None:
             lacking = install(module, observed)
             if lacking:
                 module.exit_json(changed=False, needs=lacking)
-        after = releases.expected(wanted, observed)
-        said = releases.intentions(wanted, observed)
+        after = release_review.expected(wanted, observed)
+        said = release_review.intentions(wanted, observed)
         pending = releases.pending_release(wanted, observed if module.check_mode else after)
     except FleetError as error:
         module.fail_json(msg=str(error))
@@ -294,8 +294,8 @@ def main() -> None:
         {
             "before_header": f"{release['service']} (releases)",
             "after_header": f"{release['service']} (releases)",
-            "before": releases.state_lines(release["service"], observed["services"][release["service"]]),
-            "after": releases.state_lines(release["service"], after["services"][release["service"]]),
+            "before": release_review.state_lines(release["service"], observed["services"][release["service"]]),
+            "after": release_review.state_lines(release["service"], after["services"][release["service"]]),
         }
         for release in wanted
     ]

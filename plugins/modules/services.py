@@ -50,7 +50,7 @@ options:
           ready:
             description:
               - The readiness probe. A URL (http, https, tcp) that must answer with success, or a mapping with C(url), C(method),
-                C(headers), C(body), C(status), C(json) and C(contains), or one with C(command).
+                C(headers), C(secret_files), C(body), C(status), C(json) and C(contains), or one with C(command).
               - A command runs as the unit's user.
               - Without a probe, an active unit is ready.
             type: raw
@@ -82,7 +82,9 @@ attributes:
     support: full
     description: Shows the actions, with their reasons.
 notes:
-  - The probes are shown in verbose output. Keep secrets out of their headers.
+  - >-
+    The probes are shown in verbose output, so their headers only name secrets, as in C(Bearer {secret:ADMIN_TOKEN}). C(secret_files) says
+    where the host keeps each of them, as in C({ADMIN_TOKEN: {path: /etc/x/x.env, as: environment}}); the join fills it in.
 seealso:
   - module: ansible.builtin.systemd_service
 """

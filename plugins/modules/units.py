@@ -137,15 +137,15 @@ removed:
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hearth.fleet.plugins.module_utils import paths, units
+from ansible_collections.hearth.fleet.plugins.module_utils import paths, placing, unit_marks, units
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.systemd import Systemd
 
 UNIT = {
     "service": {"type": "str", "required": True},
@@ -156,80 +156,13 @@ UNIT = {
     "enabled": {"type": "bool", "default": True},
     "stamp": {"type": "list", "elements": "path", "default": []},
 }
-ENVIRONMENT = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_EMOJI": "0"}
-OFFLINE_SECURITY = 250  # the first systemd that measures a unit file without loading it, and keeps other units out of verify
-
-KEPT = "the old unit files were kept, no service was touched"
-
-
-class Systemd:
-    """The programs of systemd, as far as they are needed here; every failure is a FleetError."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self._module = module
-        self.analyze = module.get_bin_path("systemd-analyze")
-
-    def ctl(self, *words: str) -> None:
-        """Run systemctl."""
-        code, output, errors = self._module.run_command(["systemctl", "--no-ask-password", *words], environ_update=ENVIRONMENT)
-        if code:
-            said = (errors or output).strip()
-            raise FleetError(f"systemctl {' '.join(words)} failed (exit code {code}): {said}\n  → once that is solved, running this again resumes")
-
-    def judge(self, candidates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Return the exposures of new unit files. Raises FleetError if one is not sound, or more exposed than it may be."""
-        if not candidates:
-            return {}
-        if self.analyze is None:
-            if self._module.check_mode:
-                return {}
-            raise FleetError(f"there is no systemd-analyze on this host, so the units cannot be checked; {KEPT}\n  → install the package systemd")
-        with tempfile.TemporaryDirectory(dir=self._module.tmpdir) as directory:
-            files = []
-            for candidate in candidates:
-                files.append(os.path.join(directory, candidate["name"]))
-                with open(files[-1], "w", encoding="utf-8") as file:
-                    file.write(candidate["content"])
-            recent = self._version() >= OFFLINE_SECURITY
-            self._verify(files, directory, recent)
-            if recent:
-                return self._measure(candidates, files)
-        self._module.warn(f"the exposure of units was not measured: this host's systemd is older than {OFFLINE_SECURITY}")
-        return {}
-
-    def _version(self) -> int:
-        _code, output, _errors = self._module.run_command([self.analyze, "--version"], environ_update=ENVIRONMENT)
-        return int(output.split()[1])  # "systemd 252 (252.39-1~deb12u2)"
-
-    def _verify(self, files: Sequence[str], directory: str, recent: bool) -> None:
-        only_these = ["--recursive-errors=no"] if recent else []
-        code, output, errors = self._module.run_command([self.analyze, "verify", "--man=no", *only_these, *files], environ_update=ENVIRONMENT)
-        said = f"{output}\n{errors}"
-        complaints = units.complaints(said, directory, tolerate_missing=self._module.check_mode)
-        if not complaints and code and not said.strip():
-            complaints = [f"systemd-analyze verify: exit code {code}"]
-        if complaints:
-            raise FleetError("\n".join([f"systemd finds fault with the new unit files; {KEPT}:", *(f"  | {line}" for line in complaints)]))
-
-    def _measure(self, candidates: Sequence[Mapping[str, Any]], files: Sequence[str]) -> dict[str, float]:
-        command = [self.analyze, "security", "--offline=true", "--no-pager", *files]
-        _code, output, errors = self._module.run_command(command, environ_update=ENVIRONMENT)
-        measured = units.exposures(output)
-        found = []
-        for candidate in candidates:
-            if candidate["name"] not in measured:
-                raise FleetError(f"systemd-analyze security did not say how exposed {candidate['name']} is; {KEPT}: {errors.strip()}")
-            found.append(units.too_exposed(candidate, *measured[candidate["name"]]))
-        if any(found):
-            raise FleetError("\n".join([*filter(None, found), f"  {KEPT}"]))
-        return {name: exposure for name, (exposure, _contributors) in measured.items()}
 
 
 def require_sound(wanted: Sequence[Mapping[str, Any]]) -> None:
     """Raise FleetError for a unit that could not be recognised as ours later, or that is listed twice."""
     seen = set()
     for unit in wanted:
-        header = units.HEADER + unit["service"]
+        header = unit_marks.HEADER + unit["service"]
         if unit["content"].partition("\n")[0] != header:
             raise FleetError(f"{unit['name']}: its first line must be {header!r}, by which it is known as ours")
         if "/" in unit["name"] or not unit["name"].endswith(".service"):
@@ -251,7 +184,7 @@ def remove(systemd: Systemd, stale: Sequence[Difference]) -> None:
         return
     systemd.ctl("disable", "--now", "--", *names)
     for one in stale:
-        os.unlink(os.path.join(units.UNITS, one.item))
+        os.unlink(os.path.join(unit_marks.UNITS, one.item))
         stamp = os.path.join(units.STAMPS, f"{one.service}.started")
         if os.path.exists(stamp):
             os.unlink(stamp)
@@ -262,10 +195,10 @@ def apply(systemd: Systemd, wanted: Sequence[Mapping[str, Any]], observed: Mappi
     remove(systemd, [one for one in differences if one.action == "remove" and one.item in observed["ours"]])
     for unit in wanted:
         if units.is_masked(observed["units"][unit["name"]]):
-            os.unlink(os.path.join(units.UNITS, unit["name"]))
-    entries = [units.entry(unit) for unit in wanted]
+            os.unlink(os.path.join(unit_marks.UNITS, unit["name"]))
+    entries = [unit_marks.entry(unit) for unit in wanted]
     now = paths.look(entries)
-    paths.apply(entries, now, paths.diff(entries, now))
+    placing.apply(entries, now, paths.diff(entries, now))
     masked_elsewhere = [name for name in names_of(differences, "unmask") if not units.is_masked(observed["units"][name])]
     if masked_elsewhere:
         systemd.ctl("unmask", "--runtime", "--", *masked_elsewhere)
@@ -280,9 +213,9 @@ def apply(systemd: Systemd, wanted: Sequence[Mapping[str, Any]], observed: Mappi
 def shown(wanted: Sequence[Mapping[str, Any]], observed: Mapping[str, Any], differences: Sequence[Difference]) -> list[dict[str, str]]:
     """Return what ``--diff`` shows: the unit files before and after, and what happens besides."""
     masked = [unit for unit in wanted if units.is_masked(observed["units"][unit["name"]])]
-    entries = [units.entry(unit) for unit in wanted if unit not in masked]
-    found = paths.changes(entries, {one["path"]: observed["units"][os.path.basename(one["path"])]["file"] for one in entries})
-    others = [f"{one}\n" for one in differences if one.item != os.path.join(units.UNITS, os.path.basename(one.item))]
+    entries = [unit_marks.entry(unit) for unit in wanted if unit not in masked]
+    found = placing.changes(entries, {one["path"]: observed["units"][os.path.basename(one["path"])]["file"] for one in entries})
+    others = [f"{one}\n" for one in differences if one.item != os.path.join(unit_marks.UNITS, os.path.basename(one.item))]
     return [*found, {"prepared": "".join(others)}] if others else found
 
 
@@ -307,7 +240,9 @@ def main() -> None:
         differences = units.diff(wanted, observed, held=held, remove_stale=module.params["remove_stale"])
         changed_files = {one.item for one in differences if one.action in ("create", "change")}
         masked = names_of(differences, "unmask")
-        exposures = systemd.judge([unit for unit in wanted if os.path.join(units.UNITS, unit["name"]) in changed_files or unit["name"] in masked])
+        exposures = systemd.judge(
+            [unit for unit in wanted if os.path.join(unit_marks.UNITS, unit["name"]) in changed_files or unit["name"] in masked]
+        )
         diff = shown(wanted, observed, differences) if module._diff else []
         if differences and not module.check_mode:
             apply(systemd, wanted, observed, differences)

@@ -9,7 +9,7 @@ import pwd
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import accounts
+from ansible_collections.hearth.fleet.plugins.module_utils import accounts, operators
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError
 
 HASH = "$6$abcdefgh$" + "x" * 86
@@ -270,7 +270,7 @@ def test_f48_the_account_of_the_connection_keeps_a_key(etc, monkeypatch, connect
 
 
 def test_operators_become_groups_users_and_paths():
-    made = accounts.operator_slices([{"name": "alice", "ssh_keys": [KEY, OTHER_KEY + "\n"], "sudo": "nopasswd", "groups": ["adm"]}])
+    made = operators.operator_slices([{"name": "alice", "ssh_keys": [KEY, OTHER_KEY + "\n"], "sudo": "nopasswd", "groups": ["adm"]}])
     assert made["groups"] == [{"name": "alice", "gid": None, "system": False}]
     (user,) = made["users"]
     assert {key: user[key] for key in ("group", "groups", "home", "shell", "system", "create_home", "absent")} == {
@@ -300,7 +300,7 @@ def test_operators_become_groups_users_and_paths():
 
 
 def test_keys_of_others_stay_where_they_are_not_exclusive():
-    made = accounts.operator_slices([{"name": "alice", "ssh_keys": [KEY]}], exclusive_keys=False)
+    made = operators.operator_slices([{"name": "alice", "ssh_keys": [KEY]}], exclusive_keys=False)
     assert [(one["path"], one["state"]) for one in made["paths"]] == [
         ("/home/alice/.ssh", "directory"),
         ("/home/alice/.ssh/authorized_keys2", "file"),
@@ -310,7 +310,7 @@ def test_keys_of_others_stay_where_they_are_not_exclusive():
 
 
 def test_an_absent_operator_loses_account_keys_and_sudo():
-    made = accounts.operator_slices([{"name": "bob", "state": "absent"}])
+    made = operators.operator_slices([{"name": "bob", "state": "absent"}])
     assert made["groups"] == []
     assert made["users"][0]["absent"] is True
     assert {one["path"]: one["state"] for one in made["paths"]} == {
@@ -321,7 +321,7 @@ def test_an_absent_operator_loses_account_keys_and_sudo():
 
 
 def test_keys_that_are_left_out_are_left_alone():
-    made = accounts.operator_slices([{"name": "root"}])
+    made = operators.operator_slices([{"name": "root"}])
     assert [one["path"] for one in made["paths"]] == ["/etc/sudoers.d/hearth-root"]
     assert made["users"][0]["home"] == "/root"
     assert made["groups"] == []
@@ -345,7 +345,7 @@ def test_keys_that_are_left_out_are_left_alone():
 )
 def test_mistakes_of_operators_are_named(operator, path, problem):
     with pytest.raises(InventoryError) as caught:
-        accounts.operator_slices([operator])
+        operators.operator_slices([operator])
     (mistake,) = caught.value.mistakes
     assert mistake.path == f"account_operators[0].{path}"
     assert problem in mistake.problem
@@ -354,7 +354,7 @@ def test_mistakes_of_operators_are_named(operator, path, problem):
 
 def test_all_mistakes_of_operators_at_once():
     with pytest.raises(InventoryError) as caught:
-        accounts.operator_slices([{"name": "ada", "sudo": "x"}, {"name": "ada", "ssh_keys": []}])
+        operators.operator_slices([{"name": "ada", "sudo": "x"}, {"name": "ada", "ssh_keys": []}])
     assert [mistake.path for mistake in caught.value.mistakes] == [
         "account_operators[0].sudo",
         "account_operators[1].name",

@@ -24,7 +24,7 @@ SPECS: dict[str, Any] = {
 }
 
 
-def socket(port: int, address: str = "::", unit: str = "icnd.service", proto: str = "tcp", closed: bool = False) -> dict[str, Any]:
+def socket(port: int, address: str = "::", unit: str = "icnd.service", proto: str = "tcp", closed: bool | None = False) -> dict[str, Any]:
     return {"proto": proto, "address": address, "port": port, "unit": unit, "closed": closed}
 
 
@@ -154,6 +154,7 @@ def test_what_listens_but_should_not(fleet: Fleet, opened: dict[str, Any], level
         pytest.param(socket(7777, unit=""), id="of-somebody-else"),
         pytest.param(socket(40000, proto="udp"), id="udp-of-a-client"),
         pytest.param(socket(9000, "0.0.0.0", closed=True), id="from-none-behind-the-firewall"),
+        pytest.param(socket(9000, "0.0.0.0", closed=None), id="from-none-behind-somebody-else's-firewall"),
     ],
 )
 def test_what_may_listen(fleet: Fleet, opened: dict[str, Any]) -> None:

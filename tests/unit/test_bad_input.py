@@ -36,6 +36,7 @@ fleet_services:
     version: 1.10
     artifact: {{url: "https://example.org/{{version}}", sha256: {{amd64: {fleets.DIGEST}}}}}
     comand: [icnd]
+    resources: {{nofile: many}}
     command: [icnd]
   second:
     version: "1.0"
@@ -66,6 +67,7 @@ firewall_loging: high
 
 SAID = {
     "unknown key": "fleet_services.icnd.comand: unknown key",
+    "wrong type": "fleet_services.icnd.resources.nofile: 'many' (a text) is not a whole number",
     "a suggestion": "did you mean 'command'?",
     "version is a number": "fleet_services.icnd.version: 1.1 is a number",
     "unknown placement": "fleet_placement.icn[2]: 'icn' is not in fleet_services",
@@ -81,10 +83,17 @@ LATER = {
     "group without hosts": "fleet_services.second.ports[0].from: group 'empty' has no hosts",
     "same port": "port 8080/tcp is taken on host",
     "same account": "account 'second' is taken on host",
+    "same path": "path /etc/second/second.toml is taken on host",
     "probe": "fleet_services.third.health.ready: ",
+    "secret in a header": "fleet_services.second.health.ready.headers.Authorization: would show a secret in verbose output",
+    "hidden home": "fleet_services.second.directories[0].path: /home/second is in /home, which the sandbox hides",
+    "unknown service": "fleet_services.second.unit.after[0]: 'thrid' is not in fleet_services",
     "duration": "fleet_services.third.health.deadline: 'soon' is not a duration",
     "recipient": "fleet_services.third.backup.recipients[0]: ",
 }
+
+BETWEEN = ("same port", "same account", "same path", "url", "toml")
+"""What is only looked at where no service has a mistake of its own."""
 
 
 def run(tmp_path: Path, services: str) -> subprocess.CompletedProcess[str]:
@@ -117,12 +126,19 @@ def test_f58_mistakes_between_services_are_said(tmp_path: Path) -> None:
     services = SERVICES.partition("    environment:")[0]
     one = yaml.safe_load(services)
     one["fleet_placement"] = {"icn": ["second", "third"]}
-    assert_said(
-        run(tmp_path, yaml.safe_dump(one)), {key: text for key, text in LATER.items() if key not in ("same port", "same account", "url", "toml")}
-    )
+    inside = {
+        "health": {"ready": {"url": "http://127.0.0.1/", "headers": {"Authorization": "Bearer hunter2"}}},
+        "directories": [{"path": "/home/second"}],
+        "unit": {"after": ["thrid"]},
+    }
+    spoilt = {**one, "fleet_services": {**one["fleet_services"], "second": {**one["fleet_services"]["second"], **inside}}}
+    done = run(tmp_path, yaml.safe_dump(spoilt))
+    assert_said(done, {key: text for key, text in LATER.items() if key not in BETWEEN})
+    assert "hunter2" not in done.stdout + done.stderr
     del one["fleet_services"]["third"]["health"], one["fleet_services"]["third"]["backup"]
+    one["fleet_services"]["third"]["config"] = [{"path": "/etc/second/second.toml", "content": {}}]
     one["fleet_services"]["second"]["ports"] = [{"name": "http", "port": 8080, "from": "any"}, {"name": "other", "port": 8080, "from": "any"}]
-    assert_said(run(tmp_path / "again", yaml.safe_dump(one)), {key: LATER[key] for key in ("same port", "same account", "url", "toml")})
+    assert_said(run(tmp_path / "again", yaml.safe_dump(one)), {key: LATER[key] for key in BETWEEN})
 
 
 def test_an_unreadable_vault_file_is_said(tmp_path: Path) -> None:

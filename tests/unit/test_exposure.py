@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import exposure, ufw_rules
+from ansible_collections.hearth.fleet.plugins.module_utils import exposure, ufw_review, ufw_rules
 
-WANTED = {"enabled": True}
+WANTED = {"managed": True, "enabled": True}
 
 
 def firewall(*rules: ufw_rules.Rule, incoming: str = "deny", **more: Any) -> dict[str, Any]:
     """Return an observed firewall with ``rules`` in both families."""
-    lines = [ufw_rules._tuple_line(rule) for rule in rules]
+    lines = [ufw_review.tuple_line(rule) for rule in rules]
     defaults = {"incoming": incoming, "outgoing": "allow", "routed": "deny"}
     return {
         "enabled": True,
@@ -54,7 +54,7 @@ def test_what_the_firewall_closes_to_everybody(observed: dict[str, Any], closed:
 
 def test_f49_one_open_family_is_enough() -> None:
     observed = firewall()
-    observed["rules"]["ipv6"] = [ufw_rules._tuple_line(ufw_rules.Rule("allow", port="9000", proto="tcp", ipv6=True))]
+    observed["rules"]["ipv6"] = [ufw_review.tuple_line(ufw_rules.Rule("allow", port="9000", proto="tcp", ipv6=True))]
     assert not exposure.closed(observed, 9000, "tcp")
 
 
@@ -83,6 +83,10 @@ def test_sockets_are_given_to_the_units_that_hold_them(tmp_path: Path, monkeypat
     ]
     assert seen["units"] == {}
     assert seen["ephemeral"] == [32768, 60999]
+
+    monkeypatch.setattr(ufw_rules, "look", None)  # it must not even be looked at
+    unmanaged = exposure.look(["icnd.service"], {"managed": False}, root=tmp_path)
+    assert [(one["port"], one["closed"]) for one in unmanaged["sockets"]] == [(8080, None), (9000, True)]
 
 
 def test_the_score_of_a_unit_comes_with_its_causes_and_drop_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

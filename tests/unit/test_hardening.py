@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import hardening, units
+from ansible_collections.hearth.fleet.plugins.module_utils import hardening, unit_review
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import RESOURCES, SANDBOX
 
@@ -237,7 +237,7 @@ def analyze(directory: Path, **more: Any) -> float:
     file = directory / "relay.service"
     file.write_text(f"[Service]\nUser=relay\nNotifyAccess=main\nExecStart=/bin/true\n{body}\n")
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(file)]
-    return units.exposures(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["relay.service"][0]
+    return unit_review.exposures(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["relay.service"][0]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="measures with the systemd of this machine")

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import paths
+from ansible_collections.hearth.fleet.plugins.module_utils import paths, placing
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -47,7 +47,7 @@ def plan(wanted):
 
 def converge(*wanted):
     observed, differences = plan(wanted)
-    paths.apply(wanted, observed, differences)
+    placing.apply(wanted, observed, differences)
     assert plan(wanted)[1] == [], "a second run must find nothing"
     return [(one.item, one.action) for one in differences]
 
@@ -184,7 +184,7 @@ def _full_directory(path):
         pytest.param(os.mkfifo, absent, "is a special file, which is not removed unasked", id="absent-pipe"),
     ],
 )
-@pytest.mark.parametrize("act", [paths.apply, lambda wanted, _observed, differences: paths.rehearse(wanted, differences)], ids=["apply", "check"])
+@pytest.mark.parametrize("act", [placing.apply, lambda wanted, _observed, differences: placing.rehearse(wanted, differences)], ids=["apply", "check"])
 def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, want, said, act):
     make(tmp_path / "thing")
     other = file(tmp_path / "other")
@@ -216,14 +216,14 @@ def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, want, said, act):
 def test_mistakes_are_named(wanted, said):
     observed, differences = plan([wanted])
     with pytest.raises(FleetError) as caught:
-        paths.apply([wanted], observed, differences)
+        placing.apply([wanted], observed, differences)
     assert said in str(caught.value)
 
 
 def test_a_path_listed_twice_is_a_mistake(tmp_path):
     wanted = [file(tmp_path / "x", "a"), file(tmp_path / "x", "b")]
     with pytest.raises(FleetError, match="listed twice"):
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
 
 
 @as_root
@@ -234,7 +234,7 @@ def test_links_of_others_are_not_followed_on_the_way(tmp_path):
     os.chown(tmp_path / "home/.ssh", 1, 1, follow_symlinks=False)
     wanted = [file(tmp_path / "home/.ssh/authorized_keys")]
     with pytest.raises(FleetError, match=r"'.ssh' on the way to it is a symbolic link of daemon"):
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
     assert os.listdir(tmp_path / "root-only") == []
 
 
@@ -255,7 +255,7 @@ def test_f59_a_rejected_file_keeps_all_old_files_of_the_call(tmp_path):
     before = tree(tmp_path)
     wanted = [file(tmp_path / "first"), file(tmp_path / "second.toml", validate=REJECT), link(tmp_path / "l", "x")]
     with pytest.raises(FleetError) as caught:
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
     said = str(caught.value)
     assert f"{tmp_path}/second.toml was rejected by its validator (exit code 4)" in said
     assert "the old file was kept, the service was not touched" in said
@@ -287,16 +287,16 @@ def test_a_validator_runs_as_the_daemons_account(tmp_path):
     converge(readable)
     wanted = [{**readable, "content": "unreadable", "group": "root"}]
     with pytest.raises(FleetError, match="Permission denied"):
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
     assert (tmp_path / "x").read_text() == "new\n"
 
 
 def test_a_validator_that_hangs_is_killed_with_its_children(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "VALIDATION_SECONDS", 0.5)
+    monkeypatch.setattr(placing, "VALIDATION_SECONDS", 0.5)
     pid = tmp_path / "child"
     wanted = [file(tmp_path / "x", validate=["sh", "-c", f"sleep 300 & echo $! > {pid}; wait"])]
     with pytest.raises(FleetError, match=r"no answer in 0.5 seconds"):
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
     assert _has_ended(int(pid.read_text()))
 
 
@@ -321,7 +321,7 @@ def _has_ended(pid):
 def test_validators_that_fail_otherwise(tmp_path, command, said):
     wanted = [file(tmp_path / "x", validate=command)]
     with pytest.raises(FleetError) as caught:
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
     assert said in str(caught.value)
     assert "  | 70\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
@@ -340,9 +340,9 @@ def test_check_mode_validates_and_leaves_nothing(tmp_path):
     before = tree(tmp_path)
     wanted = [file(tmp_path / "x", validate=REJECT)]
     with pytest.raises(FleetError, match="was rejected"):
-        paths.rehearse(wanted, plan(wanted)[1])
+        placing.rehearse(wanted, plan(wanted)[1])
     accepted = [directory(tmp_path / "d"), file(tmp_path / "x", validate=["true"]), absent(tmp_path / "y"), link(tmp_path / "l", "x")]
-    paths.rehearse(accepted, plan(accepted)[1])
+    placing.rehearse(accepted, plan(accepted)[1])
     assert tree(tmp_path) == before
 
 
@@ -358,7 +358,7 @@ def test_check_mode_validates_and_leaves_nothing(tmp_path):
 )
 def test_check_mode_on_a_bare_host(wanted):
     differences = plan([wanted])[1]
-    paths.rehearse([wanted], differences)
+    placing.rehearse([wanted], differences)
     assert [one.action for one in differences] == ["create"]
 
 
@@ -380,16 +380,16 @@ def test_f57_a_full_disk_keeps_every_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full_after_one)
     wanted = [file(tmp_path / "a"), file(tmp_path / "b")]
     with pytest.raises(FleetError, match=f"cannot write {tmp_path}/b: No space left on device; what was there is kept"):
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
     assert tree(tmp_path) == before
 
 
 def test_candidates_of_a_killed_run_are_removed_by_the_next(tmp_path):
     script = [
-        "from ansible_collections.hearth.fleet.plugins.module_utils import paths",
+        "from ansible_collections.hearth.fleet.plugins.module_utils import paths, placing",
         f"wanted = [{file(tmp_path / 'x', validate=['sh', '-c', 'kill -9 $PPID'])!r}]",
         "observed = paths.look(wanted)",
-        "paths.apply(wanted, observed, paths.diff(wanted, observed))",
+        "placing.apply(wanted, observed, paths.diff(wanted, observed))",
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run([sys.executable, "-c", "\n".join(script)], env=environment, check=False)
@@ -412,7 +412,7 @@ def test_a_leftover_alone_is_observed_and_removed(tmp_path):
 
 def test_candidates_of_a_living_run_are_no_leftovers(tmp_path):
     wanted = file(tmp_path / "x")
-    with paths._candidate(wanted) as candidate:
+    with placing._candidate(wanted) as candidate:
         assert os.path.exists(candidate.path)
         assert reasons(wanted) == ["does not exist"]
     assert os.listdir(tmp_path) == []
@@ -426,7 +426,7 @@ def test_what_was_done_before_a_late_failure_is_said(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     (tmp_path / "gone/since").write_text("x")
     with pytest.raises(FleetError, match=rf"cannot remove {tmp_path}/gone: Directory not empty[\s\S]*Already in place: {tmp_path}/a"):
-        paths.apply(wanted, observed, differences)
+        placing.apply(wanted, observed, differences)
 
 
 # What is shown
@@ -437,12 +437,12 @@ def test_the_diff_shows_contents_and_attributes(tmp_path):
     (tmp_path / "x").chmod(0o644)
     wanted = [file(tmp_path / "x")]
     at = {"before_header": f"{tmp_path}/x", "after_header": f"{tmp_path}/x"}
-    assert paths.changes(wanted, paths.look(wanted)) == [
+    assert placing.changes(wanted, paths.look(wanted)) == [
         {"before": f"file {ME}:{MY_GROUP} 0644\n", "after": f"file {ME}:{MY_GROUP} 0640\n", **at},
         {"before": "old\n", "after": "new\n", **at},
     ]
     converge(*wanted)
-    assert paths.changes(wanted, paths.look(wanted)) == []
+    assert placing.changes(wanted, paths.look(wanted)) == []
 
 
 @pytest.mark.parametrize(
@@ -458,7 +458,7 @@ def test_f60_secrets_are_not_in_the_diff(tmp_path, old, shown):
         (tmp_path / "x").chmod(0o600)
     wanted = [secret(tmp_path / "x", "hunter2")]
     observed = paths.look(wanted)
-    changes = paths.changes(wanted, observed)
+    changes = placing.changes(wanted, observed)
     assert (changes[-1]["before"], changes[-1]["after"]) == shown
     everything = repr([changes, paths.diff(wanted, observed)])
     assert "hunter" not in everything
@@ -469,14 +469,14 @@ def test_f60_what_was_a_secret_yesterday_is_not_shown(tmp_path):
     (tmp_path / "x").write_text("hunter1")
     (tmp_path / "x").chmod(0o600)
     wanted = [file(tmp_path / "x")]
-    assert "hunter1" not in repr(paths.changes(wanted, paths.look(wanted)))
+    assert "hunter1" not in repr(placing.changes(wanted, paths.look(wanted)))
 
 
 def test_binary_and_long_files_are_not_shown(tmp_path):
     (tmp_path / "binary").write_bytes(b"a\0b")
-    (tmp_path / "long").write_bytes(b"a" * (paths.SHOWN_BYTES + 1))
+    (tmp_path / "long").write_bytes(b"a" * (placing.SHOWN_BYTES + 1))
     wanted = [file(tmp_path / "binary"), file(tmp_path / "long")]
-    shown = [one["before"] for one in paths.changes(wanted, paths.look(wanted)) if one["after"] == "new\n"]
+    shown = [one["before"] for one in placing.changes(wanted, paths.look(wanted)) if one["after"] == "new\n"]
     assert shown == ["(not shown: not a text)\n", "(not shown: longer than 256 KiB)\n"]
 
 
@@ -487,7 +487,7 @@ def test_f60_a_validator_that_quotes_a_secret_is_masked(tmp_path):
         secret(tmp_path / "x.json", '{"user": "x", "password": "p4ssw0rd!"}', validate=quotes),
     ]
     with pytest.raises(FleetError) as caught:
-        paths.apply(wanted, *plan(wanted))
+        placing.apply(wanted, *plan(wanted))
     said = str(caught.value)
     assert "of user nats" in said
     for word in ("hunter2", "with space", "p4ssw0rd"):
@@ -521,7 +521,7 @@ def test_looking_follows_no_link_and_waits_for_no_pipe(tmp_path):
 
 def test_a_pipe_that_takes_a_files_place_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert paths._open_to_read(str(tmp_path / "pipe")) is None
+    assert paths.open_to_read(str(tmp_path / "pipe")) is None
 
 
 def test_modes_of_new_files_do_not_depend_on_the_umask(tmp_path):

@@ -9,7 +9,7 @@ import copy
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import preflight
+from ansible_collections.hearth.fleet.plugins.module_utils import preflight, preflight_policy
 
 GIB = 2**30
 PORT = {"service": "web", "port": "8080", "proto": "tcp", "unit": "web.service"}
@@ -127,7 +127,7 @@ def test_a_host_that_has_everything_has_no_findings():
 def test_findings(requirements, facts, check, level, found, wanted):
     [one] = judge(requirements, **facts)
     assert (one.check, one.level, one.found, one.wanted) == (check, level, found, wanted)
-    assert one.check in preflight.CHECKS
+    assert one.check in preflight_policy.CHECKS
     assert one.remedy
     assert one.path.startswith("preflight_")
 
@@ -283,8 +283,48 @@ def test_failures_stand_first_and_origins_are_named():
     assert set(findings[0].as_dict()) == {"check", "level", "found", "wanted", "remedy", "path"}
 
 
+def finding(check, found, level="fail"):
+    return {"check": check, "level": level, "found": found, "wanted": "more", "remedy": "get it", "path": f"preflight_{check}"}
+
+
+LITTLE_MEMORY, NO_DIGEST, BAD_CLOCK = finding("memory", "0.5 GiB"), finding("digest", "no digest for armhf"), finding("clock", "off", "warn")
+UNCHANGED = "No host was changed. The table above says what each of them lacks, and what to do about it."
+
+
+@pytest.mark.parametrize(
+    ("found", "limit", "said"),
+    [
+        pytest.param({"pi": []}, "", [], id="nothing"),
+        pytest.param({"pi": [BAD_CLOCK], "relay1": [LITTLE_MEMORY]}, "", [], id="only-others-fail"),
+        pytest.param(
+            {"pi": [LITTLE_MEMORY, finding("ports", "nginx"), LITTLE_MEMORY, BAD_CLOCK], "relay1": [BAD_CLOCK]},
+            "",
+            [
+                "pi cannot carry its services: memory: 0.5 GiB; ports: nginx; memory: 0.5 GiB",
+                UNCHANGED,
+                "  → to go on with the others meanwhile: --limit '!pi'",
+                "  → to go on regardless: preflight_on_finding: {memory: warn, ports: warn}",
+            ],
+            id="checks-are-named-once",
+        ),
+        pytest.param(
+            {"pi": [NO_DIGEST], "relay1": [LITTLE_MEMORY]},
+            "tier1:pi",
+            [
+                "pi cannot carry its services: digest: no digest for armhf",
+                UNCHANGED,
+                "  → to go on with the others meanwhile: --limit 'tier1:pi:!pi:!relay1'",
+            ],
+            id="a-missing-digest-cannot-be-forgiven-and-a-limit-is-kept",
+        ),
+    ],
+)
+def test_what_stops_the_run_says_how_to_go_on(found, limit, said):
+    assert preflight_policy.refusal(found, "pi", limit).splitlines() == said
+
+
 def test_mistakes_in_on_finding_are_named():
-    mistakes = preflight.on_finding_mistakes({"cpu": "warn", "clock": "error", "disk": "ignore"}, "preflight_on_finding")
+    mistakes = preflight_policy.on_finding_mistakes({"cpu": "warn", "clock": "error", "disk": "ignore"}, "preflight_on_finding")
     assert [str(one) for one in mistakes] == [
         "preflight_on_finding.cpu: there is no such check\n  → did you mean 'cpus'?",
         "preflight_on_finding.clock: 'error' is not a level\n  → write one of fail, warn, ignore",

@@ -15,6 +15,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import reach, slices
 from ansible_collections.hearth.fleet.plugins.modules.reach import outcome
 
 FIREWALL: dict[str, Any] = {
+    "firewall_managed": True,
     "firewall_enabled": True,
     "firewall_default_incoming": "deny",
     "firewall_default_outgoing": "allow",
@@ -113,8 +114,9 @@ def test_a_rule_for_one_interface_leaves_it_open_who_gets_in() -> None:
     assert planned(fleet(port(sources=["none"]), firewall_rules=rules)) == set()
 
 
-def test_without_a_firewall_nothing_must_be_closed() -> None:
-    specs = fleet(port(sources=["none"]), firewall_enabled=False)
+@pytest.mark.parametrize("inputs", [{"firewall_enabled": False}, {"firewall_managed": False}], ids=["off", "somebody-else's"])
+def test_without_a_firewall_of_ours_nothing_must_be_closed(inputs: dict[str, bool]) -> None:
+    specs = fleet(port(sources=["none"]), **inputs)
     assert "closed" not in {expect for _prober, _address, expect in planned(specs)}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import releases, staging
+from ansible_collections.hearth.fleet.plugins.module_utils import artifacts, release_review, releases, staging
 from ansible_collections.hearth.fleet.plugins.module_utils.elf import complaint, host_architecture
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
@@ -155,11 +155,11 @@ def test_expected_is_what_applying_brings(host: Host, mutate: Callable[[Host], A
         host.install(release)
     mutate(host)
     observed = host.look(release)
-    foretold = releases.expected([release], observed)
+    foretold = release_review.expected([release], observed)
     assert releases.diff([release], foretold) == []
     host.install(release)
     found = host.look(release)
-    assert releases.state_lines("toyd", foretold["services"]["toyd"]) == releases.state_lines("toyd", found["services"]["toyd"])
+    assert release_review.state_lines("toyd", foretold["services"]["toyd"]) == release_review.state_lines("toyd", found["services"]["toyd"])
 
 
 def test_a_file_in_the_place_of_a_link_is_kept_beside_it(host: Host) -> None:
@@ -394,12 +394,12 @@ def test_running_units() -> None:
     ],
 )
 def test_f60_urls_are_shown_without_secrets(url: str, shown: str) -> None:
-    assert releases.public_url(url) == shown
+    assert artifacts.public_url(url) == shown
 
 
 def test_check_mode_says_what_will_be_downloaded(host: Host) -> None:
     release = host.release("1.0.0")
     digest = release["artifacts"]["amd64"]["sha256"]
-    assert releases.intentions([release], host.look(release))[0] == (
+    assert release_review.intentions([release], host.look(release))[0] == (
         f"toyd 1.0.0: will be downloaded from https://example.org/toyd-1.0.0 (sha256 {digest})"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import schema, service_schema
+from ansible_collections.hearth.fleet.plugins.module_utils import errors, schema, service_schema
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
 
 
@@ -38,8 +38,6 @@ REQUEST = schema.OneOf(
     [
         pytest.param(schema.TEXT, "a", "a", id="text"),
         pytest.param(schema.ANY_TEXT, 8080, "8080", id="number-as-text"),
-        pytest.param(schema.ANY_TEXT, 1.5, "1.5", id="fraction-as-text"),
-        pytest.param(schema.ANY_TEXT, True, "true", id="truth-as-text"),
         pytest.param(schema.ANY_TEXT, "", "", id="empty-text-where-any-will-do"),
         pytest.param(schema.FLAG, False, False, id="truth"),
         pytest.param(schema.FLAG, "yes", True, id="truth-out-of-a-template"),
@@ -72,7 +70,24 @@ def test_values_are_read(kind: schema.Kind, value: Any, finished: Any) -> None:
         pytest.param(schema.TEXT, "", ["x: empty\n  → write a text, or leave the key out"], id="empty-text"),
         pytest.param(schema.TEXT, 1.1, ["x: 1.1 (a number) is not a text\n  → write it in quotes: '1.1'"], id="number-for-text"),
         pytest.param(schema.TEXT, ["a"], ["x: ['a'] (a list) is not a text"], id="list-for-text"),
-        pytest.param(schema.ANY_TEXT, None, ["x: None (nothing) is not a text or a number"], id="nothing"),
+        pytest.param(
+            schema.ANY_TEXT,
+            None,
+            ["x: None (nothing) is not a text or a whole number\n  → write a text in quotes, '' for an empty one"],
+            id="nothing",
+        ),
+        pytest.param(
+            schema.ANY_TEXT,
+            1.10,
+            ["x: 1.1 (a number) may not be what was written\n  → write the text that is meant, in quotes: '1.1'"],
+            id="fraction-that-yaml-shortened",
+        ),
+        pytest.param(
+            schema.ANY_TEXT,
+            False,
+            ["x: False (a truth value) may not be what was written\n  → write the text that is meant, in quotes: 'false'"],
+            id="off-that-yaml-took-for-false",
+        ),
         pytest.param(schema.FLAG, 1, ["x: 1 (a number) is not true or false"], id="number-for-truth"),
         pytest.param(schema.NUMBER, True, ["x: True (a truth value) is not a number"], id="truth-for-number"),
         pytest.param(schema.integer(1, 10), 11, ["x: 11 is out of range\n  → write a number from 1 to 10"], id="above"),
@@ -183,7 +198,7 @@ def test_left_out_records_are_filled_and_optional_ones_are_none() -> None:
     ],
 )
 def test_paths(path: str, key: object, joined: str) -> None:
-    assert schema.join_path(path, key) == joined
+    assert errors.join_path(path, key) == joined
 
 
 @pytest.mark.parametrize(

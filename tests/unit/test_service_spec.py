@@ -157,6 +157,41 @@ BAD_SERVICES = [
         "fleet_services.icnd.backup.databases[0].path: /srv/x.db is outside",
         id="database-elsewhere",
     ),
+    pytest.param(
+        "unit.type",
+        "dbus",
+        "fleet_services.icnd.unit.type: 'dbus' needs a name on the bus, which cannot be said here\n  → write exec",
+        id="dbus",
+    ),
+    pytest.param("unit.type", "notfy", "fleet_services.icnd.unit.type: 'notfy' is not one of simple, exec, notify, forking", id="unit-type"),
+    pytest.param(
+        "unit.after",
+        ["icn"],
+        "fleet_services.icnd.unit.after[0]: 'icn' is not in fleet_services\n"
+        "  → did you mean 'icnd'?; a unit that is no service of this fleet has a suffix: icn.service",
+        id="after-nobody",
+    ),
+    pytest.param(
+        "account",
+        {"home": "/home/icn"},
+        "fleet_services.icnd.account.home: /home/icn is in /home, which the sandbox hides from the daemon\n  → write sandbox.home: read-only",
+        id="home-hidden",
+    ),
+    pytest.param(
+        "directories", [{"path": "/var/x"}, {"path": "/root"}], "fleet_services.icnd.directories[1].path: /root is in /root,", id="root-hidden"
+    ),
+    pytest.param(
+        "config.0.path", "/run/user/7/x.toml", "fleet_services.icnd.config[0].path: /run/user/7/x.toml is in /run/user,", id="config-hidden"
+    ),
+    pytest.param("unit.working_directory", "/home", "fleet_services.icnd.unit.working_directory: /home is in /home,", id="working-directory-hidden"),
+    pytest.param("command.0", "/home/icn/bin/icnd", "fleet_services.icnd.command[0]: /home/icn/bin/icnd is in /home,", id="command-hidden"),
+    pytest.param("sandbox.read_write", ["/root/x"], "fleet_services.icnd.sandbox.read_write[0]: /root/x is in /root,", id="relaxation-hidden"),
+    pytest.param("environment", {"LEVEL": False}, "fleet_services.icnd.environment.LEVEL: False (a truth value) may not be what was", id="off"),
+    pytest.param("environment", {"RATIO": 1.10}, "fleet_services.icnd.environment.RATIO: 1.1 (a number) may not be what was written", id="fraction"),
+    pytest.param("environment", {"PEERS": ["a"]}, "fleet_services.icnd.environment.PEERS: ['a'] (a list) is not a text", id="list-in-environment"),
+    pytest.param(
+        "directories", [{"path": "/srv/x"}, {"path": "/srv/x"}], "fleet_services.icnd.directories[1].path: '/srv/x' stands there", id="twice"
+    ),
     pytest.param("account", {"user": "Icn User"}, "fleet_services.icnd.account.user: 'Icn User' cannot name an account", id="account"),
 ]
 
@@ -248,12 +283,123 @@ def test_an_account_is_shared_on_purpose() -> None:
     assert said(services=services, placement={"icn": ["icnd", "other"]}) == []
 
 
-def test_a_circular_start_order_is_a_mistake() -> None:
-    def service(after: str) -> dict[str, Any]:
-        return {"version": "1", "artifact": fleets.ICND["artifact"], "command": [f"not-{after}"], "unit": {"after": [after]}}
+def simple(command: str, **unit: Any) -> dict[str, Any]:
+    return {"version": "1", "artifact": fleets.ICND["artifact"], "command": [command], "unit": unit}
 
-    errors = said(services={"a": service("b"), "b": service("a")}, placement={"home1": ["a", "b"]})
+
+@pytest.mark.parametrize("other", ["b", "b.service"])
+def test_a_circular_start_order_is_a_mistake(other: str) -> None:
+    errors = said(services={"a": simple("a", after=[other]), "b": simple("b", requires=["a"])}, placement={"home1": ["a", "b"]})
     assert errors == ["fleet_services.a.unit.after: circular start order on host home1: a → b → a\n  → take one of them out"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "placement", "errors"),
+    [
+        pytest.param({"requires": ["other"], "on_failure": ["other"]}, {"home1": ["one", "other"]}, [], id="on-the-same-host"),
+        pytest.param({"after": ["other"], "wants": ["other", "redis-server.service", "x.socket"]}, {"home1": ["one"]}, [], id="may-be-elsewhere"),
+        pytest.param(
+            {"requires": ["other"]},
+            {"home1": ["one"], "relay1": ["other"]},
+            [
+                "fleet_services.one.unit.requires[0]: service 'other' is not placed on host home1\n"
+                "  → place it there too, or write wants and after, which do without it"
+            ],
+            id="elsewhere",
+        ),
+    ],
+)
+def test_services_depend_on_services_of_their_host(unit: dict[str, Any], placement: dict[str, Any], errors: list[str]) -> None:
+    services = {"one": simple("one", **unit), "other": simple("other")}
+    assert said(services=services, placement=placement) == errors
+
+
+def test_services_are_named_and_become_units() -> None:
+    services = {"icnd": fleets.changed("unit", {"requires": ["redis"], "after": ["docker.socket"]}), "redis": simple("redis")}
+    unit = spec(services=services, placement={"icn": ["icnd", "redis"]})["unit"]
+    assert (unit["requires"], unit["after"]) == (["redis.service"], ["docker.socket"])
+
+
+def test_a_dependency_in_an_override_is_reported_there() -> None:
+    errors = said(overrides={"relay1": {"icnd": {"unit": {"wants": ["nobody"]}}}})
+    assert [error.partition(":")[0] for error in errors] == ["fleet_overrides.relay1.icnd.unit.wants[0]"]
+
+
+def test_a_home_that_is_not_hidden_may_be_used() -> None:
+    relaxed = fleets.changed("account", {"home": "/home/icn"}, fleets.changed("sandbox", {"home": "read-only"}))
+    assert said(services={"icnd": relaxed}) == []
+    assert said(services={"icnd": fleets.changed("account", {"home": "/homes/icn"})}) == []
+
+
+def test_whole_numbers_are_environment_too() -> None:
+    assert spec(services={"icnd": fleets.changed("environment", {"RUST_BACKTRACE": 1, "DEBUG": "true", "EMPTY": ""})})["environment"] == {
+        "RUST_BACKTRACE": "1",
+        "DEBUG": "true",
+        "EMPTY": "",
+    }
+
+
+SECRETS = {"TOKEN": "hunter2", "jwt": {"value": "hunter3\n", "as": "credential"}, "ADMIN": {"value": "hunter4", "as": "request"}}
+
+
+def with_headers(headers: Any, secrets: Any) -> dict[str, Any]:
+    service = fleets.changed("health", {"ready": {"url": "http://127.0.0.1/", "headers": headers}})
+    return fleets.changed("secrets", secrets, service)
+
+
+def test_headers_say_where_the_host_finds_their_secrets() -> None:
+    headers = {"Authorization": "Bearer {secret:TOKEN}", "X-Keys": "{secret:jwt} {secret:ADMIN}", "Accept": "text/plain"}
+    ready = spec(services={"icnd": with_headers(headers, SECRETS)})["health"]["ready"]
+    assert ready["headers"] == headers
+    assert ready["secret_files"] == {
+        "ADMIN": {"path": "/etc/icnd/credentials/ADMIN", "as": "request"},
+        "TOKEN": {"path": "/etc/icnd/icnd.env", "as": "environment"},
+        "jwt": {"path": "/etc/icnd/credentials/jwt", "as": "credential"},
+    }
+
+
+LITERAL = "would show a secret in verbose output (its value is not shown here)\n  → keep it under secrets, and write {secret:NAME} in its place"
+
+
+@pytest.mark.parametrize(
+    ("headers", "secrets", "message"),
+    [
+        pytest.param({"Authorization": "Bearer hunter9"}, SECRETS, f".Authorization: {LITERAL}", id="literal-authorization"),
+        pytest.param({"cookie": "hunter9"}, SECRETS, f".cookie: {LITERAL}", id="literal-cookie"),
+        pytest.param({"X-Api-Key": 9}, SECRETS, f".X-Api-Key: {LITERAL}", id="literal-key"),
+        pytest.param({"X-Vault-Token": "{secrets:TOKEN}"}, SECRETS, f".X-Vault-Token: {LITERAL}", id="reference-misspelt"),
+        pytest.param({"X-A": "{secret:TOKN}"}, SECRETS, ".X-A: there is no secret 'TOKN'\n  → did you mean 'TOKEN'?", id="unknown-secret"),
+        pytest.param(
+            {"X-A": "{secret:TOKEN}"},
+            {},
+            ".X-A: there is no secret 'TOKEN'\n  → write it under fleet_services.icnd.secrets, with as: request",
+            id="no-secrets",
+        ),
+        pytest.param(
+            {"X-A": "{secret:pem}"},
+            {"pem": {"value": "hunter\nhunter", "as": "credential"}},
+            ".X-A: secret 'pem' has several lines, which no header can carry",
+            id="several-lines",
+        ),
+        pytest.param({"X-A": ["hunter9"]}, SECRETS, ".X-A: a header must be one line of text (its value is not shown)", id="list"),
+        pytest.param({"X-A": "hunter9\nX: 1"}, SECRETS, ".X-A: a header must be one line of text (its value is not shown)", id="two-lines"),
+        pytest.param("Cookie: hunter9", SECRETS, ": this (its value is not shown) is not a mapping", id="text"),
+        pytest.param({"X A": "1"}, SECRETS, "['X A']: 'X A' is not a header", id="name"),
+    ],
+)
+def test_f60_headers_keep_their_secrets(headers: Any, secrets: Any, message: str) -> None:
+    errors = said(services={"icnd": with_headers(headers, secrets)})
+    assert len(errors) == 1
+    assert errors[0].startswith(f"fleet_services.icnd.health.ready.headers{message}"), errors[0]
+    assert "hunter" not in errors[0]
+
+
+def test_f60_headers_of_draining_are_checked_too() -> None:
+    request = {"url": "http://127.0.0.1/drain", "headers": {"Authorization": "Bearer hunter9"}}
+    errors = said(services={"icnd": fleets.changed("drain", {"request": request, "resume": request})})
+    assert [error.partition(":")[0] for error in errors] == [
+        f"fleet_services.icnd.drain.{key}.headers.Authorization" for key in ("request", "resume")
+    ]
 
 
 def test_all_mistakes_are_said_at_once() -> None:

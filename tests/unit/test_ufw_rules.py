@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import ufw_rules
+from ansible_collections.hearth.fleet.plugins.module_utils import ufw_access, ufw_review, ufw_rules
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
-from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import Command, Connection, Rule
+from ansible_collections.hearth.fleet.plugins.module_utils.ufw_access import Connection
+from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import Command, Rule
 
 DATA = Path(__file__).parent / "data/ufw"
 DEFAULTS = {"incoming": "deny", "outgoing": "allow", "routed": "deny"}
@@ -113,7 +114,7 @@ def test_malformed_lines_are_left_out_as_ufw_does(text: str) -> None:
 def test_every_form_of_rule_survives_the_way_there_and_back(name: str) -> None:
     rules = ufw_rules.parse_rules((DATA / name).read_text(), ipv6="6" in name)
     assert len(rules) > 20
-    again = "\n".join(ufw_rules._tuple_line(rule) for rule in rules)
+    again = "\n".join(ufw_review.tuple_line(rule) for rule in rules)
     assert ufw_rules.parse_rules(again, ipv6="6" in name) == rules
 
 
@@ -244,15 +245,15 @@ def test_differences_carry_service_and_action() -> None:
 def test_the_target_has_no_difference() -> None:
     """What `describe_target` promises is what `diff` finds nothing wrong with."""
     want, there = wanted(SSH, NODE), observed([FOREIGN4, NODE4], [line(f"deny tcp 1 {ANY6} any {ANY6} in", "old/one")], logging="off")
-    lines = {family: [ufw_rules._tuple_line(rule) for rule in rules] for family, rules in ufw_rules.target_rules(want, there).items()}
+    lines = {family: [ufw_review.tuple_line(rule) for rule in rules] for family, rules in ufw_rules.target_rules(want, there).items()}
     after = observed(lines["ipv4"], lines["ipv6"])
     assert said(want, after) == []
-    assert ufw_rules.describe(after) == ufw_rules.describe_target(want, there)
+    assert ufw_review.describe(after) == ufw_review.describe_target(want, there)
 
 
 def test_description_is_a_readable_list() -> None:
     there = observed([SSH4, FOREIGN4], [SSH6])
-    assert ufw_rules.describe(there).splitlines()[-2:] == [
+    assert ufw_review.describe(there).splitlines()[-2:] == [
         "IPv4 only: allow 80,443/tcp from any [profile WWW Full] [foreign]",
         "limit 22/tcp from any (host/ssh)",
     ]
@@ -388,8 +389,8 @@ def test_look_before_anything_is_installed(tmp_path: Path) -> None:
     differences = said(wanted(NODE), seen)
     assert differences[:3] == ["ufw: is not installed", "ufw: is inactive", "ufw.service: does not start at boot"]
     assert "allow 4001 from any (node/libp2p): missing" in differences
-    assert ufw_rules.describe(seen) == "ufw is not installed\n"
-    assert "allow 4001 from any (node/libp2p)\n" in ufw_rules.describe_target(wanted(NODE), seen)
+    assert ufw_review.describe(seen) == "ufw is not installed\n"
+    assert "allow 4001 from any (node/libp2p)\n" in ufw_review.describe_target(wanted(NODE), seen)
 
 
 def test_look_survives_a_kernel_that_cannot_be_read(root: Path) -> None:
@@ -447,11 +448,11 @@ V6 = Connection("2001:db8::7", 50000, "2001:db8:1::1", 22, "eth0")
     ],
 )
 def test_rules_that_cut_the_connection_are_refused(rules: list[dict[str, str]], connection: Connection, kept: bool) -> None:
-    assert (ufw_rules.refusal(wanted(*rules), observed(), [connection]) == "") == kept
+    assert (ufw_access.refusal(wanted(*rules), observed(), [connection]) == "") == kept
 
 
 def test_f48_a_refusal_helps() -> None:
-    said_ = ufw_rules.refusal(wanted(NODE), observed(), [V4])
+    said_ = ufw_access.refusal(wanted(NODE), observed(), [V4])
     for part in ("nothing was changed", "192.0.2.7", "port 22", "{name: ssh, port: 22, proto: tcp, from: 192.0.2.7}", "keep_connection: false"):
         assert part in said_
 
@@ -465,15 +466,15 @@ def test_f48_a_refusal_helps() -> None:
     ],
 )
 def test_settings_decide_too(settings: dict[str, Any], kept: bool) -> None:
-    assert (ufw_rules.refusal({**wanted(), **settings}, observed(), [V6]) == "") == kept
+    assert (ufw_access.refusal({**wanted(), **settings}, observed(), [V6]) == "") == kept
 
 
 def test_foreign_rules_count_too() -> None:
     let_in = line(f"allow tcp 22 {ANY4} any {ANY4} in")
-    assert ufw_rules.refusal(wanted(), observed([let_in]), [V4]) == ""
-    assert ufw_rules.refusal(wanted(exclusive=True), observed([let_in]), [V4]) != ""
+    assert ufw_access.refusal(wanted(), observed([let_in]), [V4]) == ""
+    assert ufw_access.refusal(wanted(exclusive=True), observed([let_in]), [V4]) != ""
     blocked = line(f"deny any any {ANY4} any 192.0.2.7 in")
-    assert ufw_rules.refusal(wanted(SSH), observed([blocked]), [V4]) != ""
+    assert ufw_access.refusal(wanted(SSH), observed([blocked]), [V4]) != ""
 
 
 @pytest.mark.parametrize(
@@ -488,4 +489,4 @@ def test_foreign_rules_count_too() -> None:
     ],
 )
 def test_f48_foreign_rules_are_judged_with_caution(text: str, kept: bool) -> None:
-    assert (ufw_rules.refusal(wanted(), observed([line(text)]), [V4]) == "") == kept
+    assert (ufw_access.refusal(wanted(), observed([line(text)]), [V4]) == "") == kept

@@ -76,6 +76,23 @@ def test_jumps_are_those_from_outside() -> None:
     assert transaction._jumps(lines) == [lines[0], lines[3]]
 
 
+def test_the_revert_script_knows_the_same_rules_outside_ufws_chains() -> None:
+    lines = [
+        ":ufw-user-input - [0:0]",
+        "-A INPUT -i lo -j ACCEPT",
+        "-A INPUT -i eth0 -j ACCEPT",
+        "-A INPUT -j ufw-before-input",
+        "-A INPUT -j f2b-sshd",
+        "-A OUTPUT -o lo -j ACCEPT",
+        "-A ufw-before-input -i lo -j ACCEPT",
+        "-A ufw-before-input -j ufw-user-input",
+    ]
+    assert transaction._outside(lines) == [lines[1], lines[3], lines[5]]
+    function = transaction._REVERT[transaction._REVERT.index("outside() {") : transaction._REVERT.index("restore() {")]
+    told = subprocess.run(["sh", "-c", f"{function}\noutside /dev/stdin"], input="\n".join(lines), text=True, capture_output=True, check=True)
+    assert told.stdout.splitlines() == transaction._outside(lines)
+
+
 def test_the_revert_script_is_valid_shell() -> None:
     checked = subprocess.run(["sh", "-n"], input=transaction._REVERT, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import units
+from ansible_collections.hearth.fleet.plugins.module_utils import unit_marks, unit_review, units
 
 CONFIG, PEERS = "/etc/relay/relay.toml", "/etc/relay/peers.json"
 FILE, DROP_IN = "/etc/systemd/system/relay.service", "/etc/systemd/system/relay.service.d/nice.conf"
@@ -265,7 +265,7 @@ class Stamped:
             self.write(path, text)
         (root / "run").mkdir()
         self.switch("1.0.0")
-        script = units.STAMP_SCRIPT
+        script = unit_marks.STAMP_SCRIPT
         for directory in ("/run/hearth", "/etc/systemd", "/opt/"):
             script = script.replace(directory, f"{root}{directory}")
         self.script = root / "stamp"
@@ -330,8 +330,33 @@ def test_stamp_records_release_files_unit_and_drop_ins(stamped: Stamped) -> None
             DROP_IN: digest("Nice=1\n"),
         },
     }
-    assert sorted(path.name for path in (stamped.root / "run/hearth").iterdir()) == ["relay.started"]
+    assert sorted(path.name for path in (stamped.root / "run/hearth").iterdir()) == ["relay.files", "relay.started"]
     assert (stamped.root / "run/hearth").stat().st_mode & 0o777 == 0o700
+
+
+def test_stamp_keeps_copies_of_what_the_service_runs_with(stamped: Stamped) -> None:
+    stamped.write("/etc/relay/a b.txt", "x")
+    (stamped.root / CONFIG[1:]).chmod(0o640)
+    for _start in range(2):
+        stamped("relay", CONFIG, PEERS, "/etc/relay/a b.txt")
+    copies = {path.name: path for path in (stamped.root / "run/hearth/relay.files").iterdir()}
+    assert set(copies) == {digest(text) for text in ("a = 1\n", "x", "[Service]\n", "Nice=1\n")}
+    assert copies[digest("a = 1\n")].read_text() == "a = 1\n"
+    assert copies[digest("a = 1\n")].stat().st_mode & 0o777 == 0o640
+    assert (stamped.root / "run/hearth/relay.files").stat().st_mode & 0o777 == 0o700
+
+
+def test_stamp_drops_copies_that_it_no_longer_names(stamped: Stamped) -> None:
+    stamped.write(PEERS, "[]")
+    stamped("relay", CONFIG, PEERS)
+    stamped.write(CONFIG, "a = 2\n")
+    stamped.write(PEERS, "[1]")
+    stamped.again("--reload", "relay", PEERS)
+    copies = stamped.root / "run/hearth/relay.files"
+    # The service has not read the new config yet: what it runs with is still there.
+    assert {path.name for path in copies.iterdir()} == {digest(text) for text in ("a = 1\n", "[1]", "[Service]\n", "Nice=1\n")}
+    stamped("relay", CONFIG)
+    assert {path.name for path in copies.iterdir()} == {digest(text) for text in ("a = 2\n", "[Service]\n", "Nice=1\n")}
 
 
 def test_stamp_without_release_and_without_files(stamped: Stamped) -> None:
@@ -368,7 +393,7 @@ def test_stamp_never_keeps_a_service_from_starting(stamped: Stamped) -> None:
 
 
 def test_stamp_calls_one_program_for_all_digests() -> None:
-    assert units.STAMP_SCRIPT.count("sha256sum") == 1
+    assert unit_marks.STAMP_SCRIPT.count("sha256sum") == 1
 
 
 # What systemd says about candidates (words of systemd 252 and 257)
@@ -409,7 +434,7 @@ DIRECTORY = "/tmp/judged"
     ],
 )
 def test_complaints(words: str, tolerate_missing: bool, found: list[str]) -> None:
-    assert units.complaints(words, DIRECTORY, tolerate_missing=tolerate_missing) == found
+    assert unit_review.complaints(words, DIRECTORY, tolerate_missing=tolerate_missing) == found
 
 
 SECURITY = """\
@@ -428,14 +453,14 @@ x PrivateTmp=                                   Service has access to other soft
 
 
 def test_exposures() -> None:
-    assert units.exposures(SECURITY) == {
+    assert unit_review.exposures(SECURITY) == {
         "relay.service": (1.1, [("PrivateNetwork=", 0.5), ("RestrictAddressFamilies=~AF_(INET|INET6)", 0.3), ("RootDirectory=/RootImage=", 0.1)]),
         "other.service": (9.6, [("PrivateTmp=", 0.2)]),
     }
 
 
 def test_f55_an_exposed_unit_is_named_with_what_exposes_it_and_how_to_accept_it() -> None:
-    message = units.too_exposed(WANTED, 2.3, [("PrivateTmp=", 0.2), ("PrivateUsers=", 0.2)])
+    message = unit_review.too_exposed(WANTED, 2.3, [("PrivateTmp=", 0.2), ("PrivateUsers=", 0.2)])
     assert message.splitlines() == [
         "relay.service: its exposure is 2.3 of 10, over the 1.5 that is allowed",
         "  most of it: PrivateTmp= 0.2, PrivateUsers= 0.2",
@@ -446,9 +471,9 @@ def test_f55_an_exposed_unit_is_named_with_what_exposes_it_and_how_to_accept_it(
 
 @pytest.mark.parametrize("exposure", [pytest.param(1.1, id="below"), pytest.param(1.5, id="at-the-threshold")])
 def test_f55_the_threshold_itself_is_allowed(exposure: float) -> None:
-    assert units.too_exposed(WANTED, exposure, []) == ""
+    assert unit_review.too_exposed(WANTED, exposure, []) == ""
 
 
 def test_the_script_is_where_units_call_it() -> None:
-    assert os.path.basename(units.STAMP_PATH) == "stamp"
-    assert units.STAMP_SCRIPT.startswith("#!/bin/sh\n")
+    assert os.path.basename(unit_marks.STAMP_PATH) == "stamp"
+    assert unit_marks.STAMP_SCRIPT.startswith("#!/bin/sh\n")

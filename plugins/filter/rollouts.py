@@ -1,0 +1,44 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a rollout asks of one host, and what its gates say, as filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.hearth.fleet.plugins.module_utils import rollout_plan
+
+
+def rollout_tasks(planned: Mapping[str, Any], host: str, specs: Mapping[str, Any], rollout: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what a host is asked to do: for each of its batches the arguments of ``hearth.fleet.transaction``."""
+    return [
+        {
+            "batch": {key: batch[key] for key in ("service", "number", "of", "tier", "canary", "hosts")},
+            "order": rollout_plan.order(dict(planned), batch, host, _of(specs["rollout"], batch["service"]), rollout),
+            "files": [one for one in specs["config"]["paths"] if one["service"] == batch["service"] and one["state"] == "file"],
+            "unit": _of(specs["unit"]["units"], batch["service"]),
+            "binaries": list(_of(specs["release"], batch["service"])["binaries"]),
+        }
+        for batch in planned["batches"]
+        if host in batch["hosts"]
+    ]
+
+
+def _of(slices: list[dict[str, Any]], service: str) -> dict[str, Any]:
+    return next(one for one in slices if one["service"] == service)
+
+
+def rollout_gate(planned: Mapping[str, Any], batch: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
+    """Return why a batch must not begin, empty when it may; ``answers`` is what ``hearth.fleet.readiness`` returned by host."""
+    ready = [host for host, answer in answers.items() if (answer.get("services") or {}).get(batch["service"], {}).get("ready")]
+    return rollout_plan.gate(dict(planned), batch, ready)
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"rollout_tasks": rollout_tasks, "rollout_gate": rollout_gate}
