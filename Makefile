@@ -54,7 +54,7 @@ lock: ## pin the newest versions of all requirements again
 	tools/lock
 
 ##@ Test
-.PHONY: test test-fast lint lint-python lint-yaml sanity unit molecule integration bench
+.PHONY: test test-fast lint lint-python lint-yaml sanity unit unit-oldest molecule integration bench
 test: lint unit sanity molecule integration ## everything
 
 test-fast: lint unit ## everything that needs no lab, in under two minutes
@@ -76,6 +76,10 @@ sanity: venv ## ansible-test sanity, on a copy below .cache
 
 unit: venv ## the unit tests
 	pytest tests/unit
+
+unit-oldest: ## the same, with the oldest ansible-core supported
+	tools/venv oldest
+	.venv-oldest/bin/pytest tests/unit
 
 molecule: venv artifacts ## all scenarios, on the lab
 	molecule test --all
@@ -109,6 +113,6 @@ dist: venv ## the collection's tarball, in dist/
 	ansible-galaxy collection build --force --output-path dist
 
 clean: ## remove what these targets made, except the lab
-	rm -rf .venv .venv-bench .ansible dist
+	rm -rf .venv .venv-bench .venv-oldest .ansible dist
 	find .cache -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
