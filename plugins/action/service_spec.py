@@ -101,12 +101,16 @@ class Variables:
 
     def _note(self, path: str, error: AnsibleError) -> None:
         said = _first_line(error)
-        remedy = ""
-        if "is undefined" in said:
-            remedy = "define it, for example in group_vars/all.yml (secrets: in a vault), or correct its name"
-        elif "vault" in said.lower() or "decrypt" in said.lower():
-            remedy = "give --vault-id or --ask-vault-pass, or encrypt it again"
-        self.unreadable[path, said, remedy] = None
+        self.unreadable[path, said, remedy_for(said)] = None
+
+
+def remedy_for(said: str) -> str:
+    """Return what to do about a variable that cannot be read, from what Ansible said of it; empty where nobody knows."""
+    if "is undefined" in said:
+        return "define it, for example in group_vars/all.yml (secrets: in a vault), or correct its name"
+    if "vault" in said.lower() or "decrypt" in said.lower():
+        return "give --vault-id or --ask-vault-pass, or encrypt it again"
+    return ""
 
 
 class ActionModule(ActionBase):

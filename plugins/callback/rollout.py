@@ -104,32 +104,42 @@ options:
 
 import functools
 import getpass
+import importlib
 import json
 import os
 import re
 import socket
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible import constants, context
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 
-from ansible_collections.hearth.fleet.plugins.module_utils import rollout_page, rollout_report
-from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text
+
+class OnDemand:
+    """A file of the collection that is imported when it is first used: most runs are no rollouts, and Ansible compiles it every time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"ansible_collections.hearth.fleet.plugins.module_utils.{name}"
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+quantities: Any = OnDemand("quantities")
+rollout_announce: Any = OnDemand("rollout_announce")
+rollout_page: Any = OnDemand("rollout_page")
+rollout_report: Any = OnDemand("rollout_report")
 
 PLAN = "hearth.fleet.rollout_plan"
 TRANSACTION = "hearth.fleet.transaction"
 BEGUN = "begun"
 """The phase of a host that was told to begin, until it says more."""
 
-TIMEOUT_SECONDS = 5
 _COLORS = {"committed": constants.COLOR_CHANGED, "running": constants.COLOR_VERBOSE}
 
 
@@ -382,7 +392,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._events.append({"at": time.time(), **event})
         self._write()
 
-    def _document(self) -> rollout_report.Document:
+    def _document(self) -> dict[str, Any]:
         return rollout_report.document(self._events, time.time())
 
     @harmless
@@ -415,7 +425,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         names = play.get_variable_manager().get_vars(play=play, include_hostvars=False)["ansible_play_hosts_all"]
         self._host_width = max(map(len, names), default=0)
 
-    def _path(self, report: rollout_report.Document, suffix: str) -> str:
+    def _path(self, report: Mapping[str, Any], suffix: str) -> str:
         """Return where the report goes, empty for nowhere."""
         given = self.get_option("rollout_report") if self._report_path is None else self._report_path
         if not given:
@@ -434,53 +444,23 @@ class CallbackModule(Default):  # type: ignore[misc]
         replace(self._path(report, ".json"), json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
     @harmless
-    def _announce(self, report: rollout_report.Document) -> None:
+    def _announce(self, report: Mapping[str, Any]) -> None:
         """Tell Grafana and Prometheus; one that does not answer is asked once."""
         if self.get_option("metrics_file"):
             replace(self.get_option("metrics_file"), rollout_report.metrics(report))
         problem = ""
         if self.get_option("pushgateway_url"):
             url = f"{self.get_option('pushgateway_url').rstrip('/')}/metrics/job/hearth_rollout"
-            problem = post(url, rollout_report.metrics(report).encode(), {"Content-Type": "text/plain; version=0.0.4"}, "PUT")
+            problem = rollout_announce.post(url, rollout_report.metrics(report).encode(), {"Content-Type": "text/plain; version=0.0.4"}, "PUT")
         if problem:
             self.complain(problem)
         if self.get_option("grafana_url"):
             url = f"{self.get_option('grafana_url').rstrip('/')}/api/annotations"
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.get_option('grafana_token')}"}
             bodies = (json.dumps(one).encode() for one in rollout_report.grafana_annotations(report))
-            problem = next(filter(None, (post(url, body, headers) for body in bodies)), "")
+            problem = next(filter(None, (rollout_announce.post(url, body, headers) for body in bodies)), "")
             if problem:
                 self.complain(problem)
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it would carry the token to another place."""
-
-    def redirect_request(self, *_args: Any) -> None:
-        """Return nothing, which makes the redirect an error."""
-        return
-
-
-def post(url: str, body: bytes, headers: Mapping[str, str], method: str = "POST") -> str:
-    """Send a body to an HTTP(S) URL; return what went wrong, empty when nothing did.
-
-    What is returned names the host only: neither headers nor a password in the URL.
-    """
-    place = urlsplit(url)
-    if place.scheme not in ("http", "https"):
-        return "an address to announce to must begin with http:// or https://"
-    try:
-        # A header with a line break raises ValueError with the header in it.
-        request = urllib.request.Request(url, data=body, headers=dict(headers), method=method)  # noqa: S310 - the scheme is checked above
-        with urllib.request.build_opener(_Stay()).open(request, timeout=TIMEOUT_SECONDS):
-            return ""
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"{place.hostname} answered {error.code} {error.reason}"
-    except urllib.error.URLError as error:
-        return f"{place.hostname} cannot be reached: {error.reason}"
-    except (OSError, ValueError) as error:
-        return f"{place.hostname} could not be told ({type(error).__name__})"
 
 
 def replace(path: str, content: str) -> None:
@@ -499,7 +479,7 @@ def replace(path: str, content: str) -> None:
 
 
 def _batch_line(batch: Mapping[str, Any], progress: Mapping[str, Any]) -> str:
-    left = f", about {duration_text(progress['left_seconds'])} left" if progress["left_seconds"] else ""
+    left = f", about {quantities.duration_text(progress['left_seconds'])} left" if progress["left_seconds"] else ""
     return f"{rollout_report.batch_text(batch)}: {', '.join(batch['hosts'])} ({progress['done']} of {progress['hosts']} done{left})"
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rollout_events as events
+
+from ansible_collections.hearth.fleet.plugins.module_utils import rollout_announce
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "glsa_never_to_be_shown"
@@ -149,8 +150,8 @@ def test_a_rollout_is_shown_phase_by_phase_and_the_rest_quietly(site: Path) -> N
     run = play(site, good())
     assert run.returncode == 0, run.stdout + run.stderr
     shown = run.stdout.splitlines()
-    assert "home1     drain            9.0 s  drained: 0 of 214 connections left" in shown
-    assert "home2     committed         53 s  runs 2.12.8" in shown
+    assert "home1  drain            9.0 s  drained: 0 of 214 connections left" in shown
+    assert "home2  committed         53 s  runs 2.12.8" in shown
     assert "a word for people" in run.stdout
     assert "Change something" in run.stdout
     assert "2.12.8 runs on 3 hosts" in run.stdout
@@ -350,17 +351,6 @@ def test_grafana_and_prometheus_are_told(site: Path, server: tuple[str, list[tup
     assert 'hearth_rollout_hosts{service="nats-server",outcome="committed"} 3' in (site / "hearth.prom").read_text()
 
 
-@pytest.fixture(scope="module")
-def post() -> Callable[..., str]:
-    spec = importlib.util.spec_from_file_location("rollout_callback", ROOT / "plugins/callback/rollout.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Callable[..., str] = module.post
-    return found
-
-
 @pytest.mark.parametrize(
     ("path", "token", "said"),
     [
@@ -370,10 +360,8 @@ def post() -> Callable[..., str]:
         pytest.param("file:///etc/passwd", TOKEN, "must begin with http", id="scheme"),
     ],
 )
-def test_a_secret_is_never_shown(
-    post: Callable[..., str], server: tuple[str, list[tuple[str, str, bytes, str]]], path: str, token: str, said: str
-) -> None:
-    problem = post(path.format(server[0]), b"{}", {"Authorization": f"Bearer {token}"})
+def test_a_secret_is_never_shown(server: tuple[str, list[tuple[str, str, bytes, str]]], path: str, token: str, said: str) -> None:
+    problem = rollout_announce.post(path.format(server[0]), b"{}", {"Authorization": f"Bearer {token}"})
     assert said in problem
     assert TOKEN not in problem
     assert "/elsewhere" not in [one[1] for one in server[1]]
