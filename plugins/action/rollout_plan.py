@@ -14,9 +14,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.hearth.fleet.plugins.module_utils import rollout_lock, rollout_plan, rollout_plan_text
+
+_LIST = {"type": "list", "elements": "str", "default": []}
+_FLAG = {"type": "bool", "default": False}
+_TEXT = {"type": "str", "default": ""}
+ASKED = {
+    **dict.fromkeys(("services", "hosts", "promote"), _LIST),
+    **dict.fromkeys(("pending_only", "rollback", "restart"), _FLAG),
+    **dict.fromkeys(("version", "replan", "break_lock", "playbook"), _TEXT),
+}
+"""What a person asks for. The command line gives all of it as text: `-e rollout_service=relay` is a list of one."""
 
 
 class ActionModule(ActionBase):
@@ -25,29 +37,27 @@ class ActionModule(ActionBase):
     BYPASS_HOST_LOOP = True
     _requires_connection = False
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(
-        ("specs", "looks", "playbook", "services", "hosts", "pending_only", "rollback", "version", "restart", "promote", "replan", "break_lock")
-    )
+    _VALID_ARGS = frozenset(("specs", "looks", *ASKED))
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
         """Return the plan, or fail with all that stands against it."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        given = {"services": [], "hosts": [], "promote": [], "replan": "", "break_lock": "", **self._task.args}
-        looks = {host: look for host, look in given["looks"].items() if look}
+        given = asked({name: value for name, value in self._task.args.items() if name in ASKED})
+        looks = {host: look for host, look in self._task.args["looks"].items() if look}
         mine = lock_of_this_run(given["playbook"])
         locks = locks_of(looks)
         taken = interrupted(locks, mine, given["break_lock"])
         settings = rollout_plan.Settings(
             services=given["services"],
             hosts=given["hosts"],
-            pending_only=bool(given.get("pending_only")),
-            rollback=bool(given.get("rollback")),
-            version=str(given.get("version") or ""),
-            restart=bool(given.get("restart")),
+            pending_only=given["pending_only"],
+            rollback=given["rollback"],
+            version=given["version"],
+            restart=given["restart"],
             promote=given["promote"],
             adopt=taken["id"] if taken else "",
         )
-        planned = rollout_plan.plan(given["specs"], looks, settings)
+        planned = rollout_plan.plan(self._task.args["specs"], looks, settings)
         mine.update(plan=planned["sha256"], wanted=planned["wanted"])
         problems = [*lock_problems(locks, mine, given), *filter(None, [rollout_plan_text.refusal(planned)])]
         result.update(
@@ -61,6 +71,14 @@ class ActionModule(ActionBase):
         if problems:
             result.update(failed=True, msg="\n".join(problems))
         return result
+
+
+def asked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person asks for, with its types and defaults. Raises AnsibleActionFail for what has not the right type."""
+    checked = ArgumentSpecValidator(ASKED).validate(values)
+    if checked.error_messages:
+        raise AnsibleActionFail("\n".join(checked.error_messages))
+    return dict(checked.validated_parameters)
 
 
 def lock_of_this_run(playbook: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 ROLES_WITH_INPUTS = ("account", "release", "config", "unit", "firewall", "preflight", "rollout")
 FLEET_VARIABLES = ("fleet_services", "fleet_placement", "fleet_overrides", "fleet_tiers")
 HOST_VARIABLES = ("fleet_addresses",)
+PLUGIN_VARIABLES = ("rollout_report",)
+"""Variables of the collection's callback, whose names begin as those of a role do."""
 
 
 @cache
@@ -211,7 +213,7 @@ class ActionModule(ActionBase):
             for message in checked.error_messages:
                 mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
             for name in variables.names():
-                if name.startswith(f"{role}_") and name not in options:
+                if name.startswith(f"{role}_") and name not in options and name not in PLUGIN_VARIABLES:
                     mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options)))
             if not checked.error_messages:
                 inputs[role] = plain(checked.validated_parameters)

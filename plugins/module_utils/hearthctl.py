@@ -335,8 +335,8 @@ def _want_decision(service: str, undone: Mapping[str, Any], *, restore: bool, ke
     if before is not None and before != now:
         raise FleetError(
             f"{service}: {undone['to']} changed the schema of its database, and {undone['from']} may not be able to use it\n"
-            f"  → --restore-database puts it back as it was before {undone['to']} (what was written since is lost); "
-            f"--keep-database tries {undone['from']} on it as it is, and comes back to {undone['to']} if that fails"
+            f"  → on the host: hearthctl rollback {service} --restore-database puts it back as it was before {undone['to']} (what was written "
+            f"since is lost); --keep-database tries {undone['from']} on it as it is, and comes back to {undone['to']} if that fails"
         )
 
 

@@ -171,6 +171,8 @@ def describe(probe: str | Mapping[str, Any]) -> str:
         return f"{probe.get('method') or 'GET'} {probe['url']}"
     if "command" in probe:
         return shlex.join(map(str, probe["command"]))
+    if "signal" in probe:
+        return f"signal {probe['signal']}"
     return f"systemctl is-active {probe.get('unit')}"
 
 

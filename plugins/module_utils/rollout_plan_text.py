@@ -32,7 +32,7 @@ def render(plan: Mapping[str, Any]) -> str:
     parts = []
     if plan["rows"]:
         parts += [wrapped_table.render(map(_shown, plan["rows"]), _COLUMNS, _WIDTHS), "\n".join(_arithmetic(plan)), _expected(plan)]
-    else:
+    elif not plan["mistakes"]:
         parts.append("Nothing to do.")
     parts.append("\n".join(plan["said"]))
     return "\n\n".join(filter(None, parts))
@@ -43,7 +43,7 @@ def refusal(plan: Mapping[str, Any]) -> str:
     said = [*plan["mistakes"]]
     if plan["nothing"] and not said:
         said = [str(Mistake(f"{one['service']} on {one['host']}", one["why"], one["remedy"])) for one in plan["unready"]]
-    heading = "The rollout cannot begin; no host was touched:" if plan["mistakes"] else "Nothing is to be changed, but not all is ready:"
+    heading = "The rollout cannot begin; no service was stopped:" if plan["mistakes"] else "Nothing is to be changed, but not all is ready:"
     return "\n".join([heading, *said]) if said else ""
 
 

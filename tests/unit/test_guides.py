@@ -17,7 +17,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import service_schema
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import InventoryError, Mistake
 
 DOCS = joining.ROOT / "docs"
-GUIDES = ["your-own-service.md", "first-fleet.md", "errors.md"]
+GUIDES = ["your-own-service.md", "first-fleet.md", "errors.md", "upgrade.md"]
 EXAMPLE = "inventories/mine/"
 
 
@@ -83,6 +83,15 @@ def test_the_first_fleet_goes_through_the_join(tmp_path: Path) -> None:
     rules = {(rule["owner"], rule["port"], rule["source"]) for rule in specs["relay1"]["firewall"]["rules"]}
     assert {("host/ssh", "2222", "192.0.2.0/24"), ("host/web", "443", "any"), ("ntfy/http", "2586", "192.0.2.0/24")} <= rules
     assert "host/web" not in {rule["owner"] for rule in specs["home1"]["firewall"]["rules"]}
+
+
+def test_the_overrides_of_the_upgrade_go_through_the_join(tmp_path: Path) -> None:
+    services, fleet = tmp_path / "services", tmp_path / "fleet"
+    mine = inventory(fleet, "first-fleet.md", "upgrade.md")
+    catalogue = "group_vars/all/services.yml"
+    (mine / catalogue).write_text((inventory(services, "your-own-service.md") / catalogue).read_text())
+    specs = joining.join(mine)
+    assert [specs[name]["services"]["ntfy"]["rollout"]["batch"] for name in ("relay1", "relay2")] == ["50%", "50%"]
 
 
 FRAGMENTS = [(guide, index, block) for guide in GUIDES for index, block in enumerate(blocks(guide)) if block.language == "yaml" and not block.path]

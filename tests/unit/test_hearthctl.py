@@ -34,7 +34,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.journal import Journal
 from ansible_collections.hearth.fleet.plugins.module_utils.live_host import LiveHost
-from ansible_collections.hearth.fleet.plugins.module_utils.probe import UnitState
+from ansible_collections.hearth.fleet.plugins.module_utils.probe import Answer, UnitState
 
 MODULE_UTILS = Path(hearthctl.__file__).parent
 PREFIX = "ansible_collections.hearth.fleet.plugins.module_utils"
@@ -326,6 +326,21 @@ def test_the_services_own_backup_is_kept(box: Box) -> None:
     host, directory = box.host(backup={"command": ["/bin/cp", str(box.config), "{output}"]})
     host.back_up()
     assert (directory / "before/command").read_bytes() == OLD_CONFIG
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "answer"),
+    [
+        pytest.param(0, "", Answer(True, "sent"), id="sent"),
+        pytest.param(1, "Failed to kill it: no main process\n", Answer(False, "Failed to kill it: no main process"), id="nobody-there"),
+    ],
+)
+def test_a_signal_can_drain_a_service(box: Box, monkeypatch: pytest.MonkeyPatch, code: int, said: str, answer: Answer) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(live_host, "_run", lambda command, _seconds: commands.append(list(command)) or (code, said))
+    host, _directory = box.host(drain={"request": {"signal": "SIGUSR2"}})
+    assert host.ask({"signal": "SIGUSR2"}) == answer
+    assert commands == [["systemctl", "kill", "--kill-who=main", "--signal=SIGUSR2", "--", "relay.service"]]
 
 
 def test_f36_databases_go_back(box: Box) -> None:

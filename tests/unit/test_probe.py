@@ -245,6 +245,20 @@ def test_what_is_no_probe_is_said(wrong):
         probe.probe_once(wrong)
 
 
+@pytest.mark.parametrize(
+    ("asked", "described"),
+    [
+        pytest.param("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", id="url"),
+        pytest.param({"url": "http://x/", "method": "POST"}, "POST http://x/", id="request"),
+        pytest.param({"command": ["ctl", "a b"]}, "ctl 'a b'", id="command"),
+        pytest.param({"signal": "SIGUSR2"}, "signal SIGUSR2", id="signal"),
+        pytest.param({"unit": "relay.service"}, "systemctl is-active relay.service", id="unit"),
+    ],
+)
+def test_probes_have_names(asked, described):
+    assert probe.describe(asked) == described
+
+
 def test_f60_headers_are_not_described():
     described = probe.describe({"url": "http://127.0.0.1/x", "headers": {"Authorization": "Bearer s3cret"}, "body": "s3cret"})
     assert described == "GET http://127.0.0.1/x"

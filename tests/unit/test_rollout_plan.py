@@ -11,7 +11,9 @@ from typing import Any
 
 import fleets
 import pytest
+from ansible.errors import AnsibleError
 
+from ansible_collections.hearth.fleet.plugins.action.rollout_plan import asked
 from ansible_collections.hearth.fleet.plugins.module_utils import rollout_plan, rollout_plan_text, slices, transaction
 from ansible_collections.hearth.fleet.plugins.module_utils.rollout_plan import Settings
 
@@ -590,7 +592,7 @@ def test_the_table_of_nothing() -> None:
 def test_a_refusal_names_everything_at_once() -> None:
     lab = Lab().off("relay1").runs("relay2", "0.4.0")
     said = rollout_plan_text.refusal(lab.plan())
-    assert said.startswith("The rollout cannot begin; no host was touched:\nfleet_services.icnd.version: 0.3.0 is older")
+    assert said.startswith("The rollout cannot begin; no service was stopped:\nfleet_services.icnd.version: 0.3.0 is older")
     assert "\nicnd on relay1: the host cannot be reached: ssh" in said
     assert "min_available" not in said, "that follows from the host that is missing"
 
@@ -643,3 +645,24 @@ def test_whatever_the_fleet_is_like(seed: int) -> None:
             left_out = {one["host"] for sort in ("held", "skipped") for one in planned[sort] if one["service"] == service}
             old = {host for host, look in lab.looks.items() if "plan" in look and look["plan"]["services"][service]["release"] == "0.2.0"}
             assert set(turns) == old - left_out, "nobody is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        pytest.param({"services": "relay"}, {"services": ["relay"]}, id="one-service"),
+        pytest.param({"hosts": "relay1,relay2"}, {"hosts": ["relay1", "relay2"]}, id="hosts"),
+        pytest.param({"services": ["relay"]}, {"services": ["relay"]}, id="a-list-already"),
+        pytest.param({"restart": "false"}, {"restart": False}, id="no-restart"),
+        pytest.param({"restart": "yes"}, {"restart": True}, id="restart"),
+        pytest.param({"version": 1.5}, {"version": "1.5"}, id="a-version-that-looks-like-a-number"),
+        pytest.param({}, {"services": [], "pending_only": False, "replan": ""}, id="nothing"),
+    ],
+)
+def test_what_the_command_line_gives_is_text(given: dict[str, Any], found: dict[str, Any]) -> None:
+    assert asked(given) == {**asked({}), **found}
+
+
+def test_what_is_no_truth_value_is_refused() -> None:
+    with pytest.raises(AnsibleError, match="restart"):
+        asked({"restart": "perhaps"})
