@@ -13,7 +13,7 @@ unexport PYTHONPATH
 .PHONY: help
 help: ## this list
 	@printf 'hearth.fleet: make TARGET\n'
-	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Try it
 .PHONY: demo lab lab-down artifacts
@@ -54,7 +54,7 @@ lock: ## pin the newest versions of all requirements again
 	tools/lock
 
 ##@ Test
-.PHONY: test test-fast lint lint-python lint-yaml sanity unit unit-oldest molecule integration bench
+.PHONY: test test-fast lint lint-python lint-yaml sanity unit unit-oldest molecule integration integration-rollout pi bench
 test: lint unit sanity molecule integration ## everything
 
 test-fast: lint unit ## everything that needs no lab, in under two minutes
@@ -86,13 +86,19 @@ molecule: venv artifacts ## all scenarios, on the lab
 
 LAB_HOSTS := anchor1 relay1 relay2 home1 ops1
 FLEET_TESTS := $(addprefix tests/integration/,test_preflight.py test_site.py test_verify.py test_tampering.py)
+ROLLOUT_TESTS := tests/integration/test_rollout.py
+# One of each kind: all went well, gone back, not begun. The others take half an hour more.
+ROLLOUT_CORE := f29 or f30 or f36 or f40 or f42 or f46 or bad_input
+ROLLOUT_MORE := $(addprefix tests/integration/,test_rollout_matrix.py test_rollout_load.py)
+MATRIX_HOSTS := $(addprefix rollout-matrix-,home1 relay1 relay2)
 # The others need one host at a time: those on Debian 12 and those on Debian 13 run side by side.
-HOST_TESTS := tests/integration $(addprefix --ignore=,$(FLEET_TESTS))
+HOST_TESTS := tests/integration $(addprefix --ignore=,$(FLEET_TESTS) $(ROLLOUT_TESTS) $(ROLLOUT_MORE))
 ON_DEBIAN_13 := home1 or relay2
 
 integration: lab artifacts ## what can go wrong, done to real hosts of the lab
 	tests/lab/lab reset $(LAB_HOSTS)
 	pytest $(FLEET_TESTS)
+	pytest $(ROLLOUT_TESTS) -k '$(ROLLOUT_CORE)'
 	tests/lab/lab reset $(LAB_HOSTS)
 	$(MAKE) --jobs=2 --output-sync integration-debian12 integration-debian13
 
@@ -102,6 +108,20 @@ integration-debian12:
 
 integration-debian13:
 	pytest $(HOST_TESTS) -k '$(ON_DEBIAN_13)'
+
+integration-rollout: lab artifacts ## rollouts under load, killed in every phase, with hosts that stay away (half an hour)
+	pytest $(ROLLOUT_TESTS) -k 'not ($(ROLLOUT_CORE))'
+	pytest tests/integration/test_rollout_load.py
+	$(MAKE) --jobs=3 --output-sync $(MATRIX_HOSTS)
+	pytest tests/integration/test_rollout_matrix.py -k 'not (f31 or f39)'
+
+.PHONY: $(MATRIX_HOSTS)
+$(MATRIX_HOSTS): rollout-matrix-%:
+	pytest tests/integration/test_rollout_matrix.py -k '(f31 or f39) and $*'
+
+pi: venv artifacts ## what containers cannot show, on an emulated Raspberry Pi (half an hour; its image once, ten minutes)
+	tests/lab/pi image
+	pytest -s tests/pi
 
 bench: venv artifacts lab ## measure against ordinary roles and pyinfra, on the lab (docs/benchmarks.md)
 	tools/venv bench

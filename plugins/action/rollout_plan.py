@@ -131,7 +131,7 @@ def lock_problems(locks: Mapping[str, tuple[dict[str, Any], float]], mine: Mappi
     others = {host: lock for host, (lock, _now) in locks.items() if not rollout_lock.may_take(verdicts[host], lock, given["break_lock"])}
     problems = [rollout_lock.refusal(others, {host: locks[host][1] for host in others})] if others else []
     taken = interrupted(locks, mine, given["break_lock"])
-    if taken and given["replan"] != taken["id"]:
+    if taken and taken["id"] not in (given["replan"], given["break_lock"]):
         said = rollout_lock.changes(taken.get("wanted"), mine["wanted"])
         problems += [rollout_lock.changed_refusal(taken, said)] if said else []
     return problems

@@ -140,10 +140,10 @@ def status_of(service: str) -> dict[str, Any] | None:
     ``release`` is what is current, ``started`` what the process was started from, ``ready`` None where nobody knows how to ask.
     """
     ours = {name: unit for unit, name in units.look([])["ours"].items()}
-    identifiers = transaction_host.identifiers(service)
-    if service not in ours and not identifiers:
+    begun = [one for one in transaction_host.identifiers(service) if transaction_host.has_begun(service, one)]
+    if service not in ours and not begun:
         return None
-    latest = transaction_host.active(service) or (identifiers[0] if identifiers else "")
+    latest = transaction_host.active(service) or (begun[0] if begun else "")
     order = transaction_host.order_of(service, latest) if latest else None
     unit = order["unit"] if order else ours[service]
     state = probes.unit_state(unit)

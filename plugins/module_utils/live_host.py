@@ -7,6 +7,7 @@ Below a transaction's directory:
 
     new/<name>     candidate files, named by the order
     old/<n>        what they replace, and all else that the service read when it started; ``old.json`` says which is which
+    old/previous   the version that ran before the old one, empty for none
     before/<n>     copies of the databases made while the service ran
     cold/<n>       copies of the databases made while it was stopped
     aside/<n>      databases that a rollback replaced
@@ -37,6 +38,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils.free_space import sai
 
 DIRECTORIES = ("new", "old", "before", "cold", "aside", "evidence")
 OLD_FILES = "old.json"
+PREVIOUS = "previous"
 _FACTS = "facts.json"  # written last
 SYSTEMCTL_SECONDS = 30
 """How long systemd may take beyond a unit's own timeouts."""
@@ -157,6 +159,8 @@ class LiveHost:
             if name is not None:
                 cold_copy.copy_file(source, old / name, durable=True)
             kept.append({"path": path, "name": name})
+        before = releases.read_version(Path(order["home"]) / PREVIOUS)
+        journal.write_whole(old / PREVIOUS, before.encode(), durable=True)
         journal.sync_directory(old)
         journal.write_whole(self._directory / OLD_FILES, json.dumps(kept).encode(), durable=True)
         return notes
@@ -235,7 +239,18 @@ class LiveHost:
                 replaced = _install(old / kept["name"], path, (found.st_uid, found.st_gid, found.st_mode & 0o7777))
             if replaced:
                 changed.append(kept["path"])
-        return self._switch(str(self._order["from"]), changed)
+        said = self._switch(str(self._order["from"]), changed)
+        self._put_previous_back()
+        return said
+
+    def _put_previous_back(self) -> None:
+        """Let ``previous`` name what it named before, or a later rollback would lead to the release that has just failed."""
+        home = Path(self._order["home"])
+        before = (self._directory / "old" / PREVIOUS).read_text(encoding="utf-8")
+        if before and (home / "releases" / before).is_dir():
+            staging.replace_link(home / PREVIOUS, f"releases/{before}")
+        else:
+            _remove(home / PREVIOUS)
 
     def _switch(self, version: str, changed: Sequence[str]) -> str:
         if version:

@@ -430,6 +430,8 @@ class _Service:
     def _rollback(self, place: Place) -> Change | None:
         installed = ", ".join(place.seen["installed"]) or "none"
         target = self._target(place)
+        if target not in place.seen["installed"] and not asked_for(place, self.settings):
+            return None
         if not target:
             problem = f"nobody knows what ran before {place.running}"
             remedy = f"write -e rollout_version=…; installed there: {installed}"

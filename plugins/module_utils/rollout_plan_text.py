@@ -29,13 +29,18 @@ _WIDTHS = {"note": 40}
 
 def render(plan: Mapping[str, Any]) -> str:
     """Return a rollout plan as text: one line for each service and host, the arithmetic of each service, and what else there is to say."""
-    parts = []
+    parts = ["\n".join(_adopted(one) for one in plan["adopted"])]
     if plan["rows"]:
         parts += [wrapped_table.render(map(_shown, plan["rows"]), _COLUMNS, _WIDTHS), "\n".join(_arithmetic(plan)), _expected(plan)]
-    elif not plan["mistakes"]:
+    elif not plan["mistakes"] and not plan["adopted"]:
         parts.append("Nothing to do.")
     parts.append("\n".join(plan["said"]))
     return "\n\n".join(filter(None, parts))
+
+
+def _adopted(one: Mapping[str, str]) -> str:
+    begun = f"rollout {one['id']} of {one['service']} on {one['host']}"
+    return f"First the interrupted {begun} is followed to its end; it is in phase {one['phase'] or 'begin'}."
 
 
 def refusal(plan: Mapping[str, Any]) -> str:

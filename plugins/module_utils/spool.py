@@ -116,7 +116,8 @@ def _take_over(release: Mapping[str, Any], arch: str, path: Path, handed_over: M
     artifact = releases.artifact_of(release, arch)
     inventory_path = artifacts.digest_path(release, arch)
     brought = handed_over.get(artifact["sha256"])
-    if brought:
+    # Another service of the same artifact may have taken it over already.
+    if brought and Path(brought).exists():
         # Copied, not renamed: root's own file from its first byte on, whoever logged in to bring it.
         part = path.with_name(f"{path.name}.part")
         with said_plainly(path.parent, f"for the artifact of {release['service']} {release['version']}"):

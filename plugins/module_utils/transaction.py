@@ -82,6 +82,7 @@ ADOPTIONS = 50
 """An engine that dies more often than that is broken itself."""
 
 _RUNNING = ("active", "activating", "reloading")
+_DOWN = ("stop", "copy", "switch", "start", "back_stop", "back_database", "back_switch", "back_start")
 _DURABLE_BEGINS = {"backup", "drain", "stop", "switch", "start", "soak", *BACK}
 # `copy` needs no flush: that `stop` has begun already leads back. The others repeat harmlessly.
 
@@ -284,6 +285,12 @@ def whence(order: Mapping[str, Any], found: Progress, now: float) -> tuple[str, 
         return "back", "evidence"
     # A host that was off meanwhile may have started the service or not; `start` settles that, and what follows checks it again.
     return "forward", "start"
+
+
+def restarting(lines: Sequence[Line]) -> bool:
+    """Return whether the service is down just now, or starts: then the host has nothing better to do. Pure."""
+    last = lines[-1] if lines else {}
+    return last.get("phase") in _DOWN or (last.get("phase") in ("ready", "back_ready") and last.get("event") == "begin")
 
 
 def _back_from(order: Mapping[str, Any], begun: Sequence[str]) -> str:

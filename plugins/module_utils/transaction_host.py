@@ -66,6 +66,11 @@ def identifiers(service: str) -> list[str]:
     return [path.parent.name for path in sorted(orders, key=lambda path: (path.stat().st_mtime, path.parent.name), reverse=True)]
 
 
+def has_begun(service: str, identifier: str) -> bool:
+    """Return whether a transaction was started; one that was prepared only is nothing yet, and may never be."""
+    return bool(journal.read(directory_of(service, identifier)))
+
+
 def active(service: str) -> str:
     """Return the id of the transaction that has a service, because it runs or waits for a person; empty when none has."""
     name = _linked(service)
@@ -238,8 +243,12 @@ def run(service: str, identifier: str, *, until_start: bool = False) -> str:
     return outcome
 
 
-def follow(service: str, identifier: str, since: int = 0, wait: float = 0) -> dict[str, Any]:
-    """Return what is new of a transaction, see above. Raises FleetError when there is no such transaction."""
+def follow(service: str, identifier: str, since: int = 0, wait: float = 0, *, considerate: bool = False) -> dict[str, Any]:
+    """Return what is new of a transaction, see above. Raises FleetError when there is no such transaction.
+
+    With ``considerate`` nothing is new while the service restarts: who asks again with a new process for every line would
+    take the time that the daemon needs for its start.
+    """
     directory = directory_of(service, identifier)
     order = order_of(service, identifier)
     end = time.monotonic() + wait
@@ -247,7 +256,8 @@ def follow(service: str, identifier: str, since: int = 0, wait: float = 0) -> di
         lines = journal.read(directory)
         alive = journal.is_held(directory)
         state = transaction.summary(order, lines)
-        if len(lines) > since or state["outcome"] or time.monotonic() >= end:
+        news = len(lines) > since and not (considerate and transaction.restarting(lines))
+        if news or state["outcome"] or time.monotonic() >= end:
             return {"lines": lines[since:], "next": len(lines), "state": state, "alive": alive}
         time.sleep(_POLL_SECONDS)
 
@@ -310,14 +320,15 @@ def _as_file(directory: Path, kept: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def prune(service: str) -> None:
-    """Remove the oldest transactions."""
+    """Remove the oldest transactions, and those that were prepared before a later one ended, as nobody will start them any more."""
     keep = {active(service)}
     closed = 0
     for identifier in identifiers(service):
         if identifier in keep or state_of(service, identifier)["outcome"] in transaction.OPEN_OUTCOMES:
             continue
-        closed += 1
-        if closed > KEPT:
+        begun = has_begun(service, identifier)
+        closed += begun
+        if closed > (KEPT if begun else 0):
             shutil.rmtree(directory_of(service, identifier))
 
 

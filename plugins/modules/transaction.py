@@ -133,7 +133,7 @@ def prepare(module: AnsibleModule) -> None:
     if order["kind"] == "rollback":
         prepare_rollback(order, check_mode=module.check_mode)
         return
-    by_release = [{**one, "validate": of_release(one["validate"], order, module.params["binaries"])} for one in files]
+    by_release = candidates(files, order, module.params["binaries"])
     observed = paths.look(by_release)
     placing.rehearse(by_release, paths.diff(by_release, observed))
     if unit:
@@ -149,6 +149,11 @@ def prepare_rollback(order: Mapping[str, Any], *, check_mode: bool) -> None:
     require_drain(order)
     if not check_mode:
         transaction_host.prepare({**order, "from": found["from"], "files": found["files"], "restore_from": found["restore_from"]}, kept)
+
+
+def candidates(files: Sequence[Mapping[str, Any]], order: Mapping[str, Any], binaries: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the files as the new release is to check them. Those of secrets have nobody who checks them."""
+    return [{**one, "validate": of_release(one.get("validate", []), order, binaries)} for one in files]
 
 
 def of_release(command: Sequence[str], order: Mapping[str, Any], binaries: Sequence[str]) -> list[str]:
@@ -186,7 +191,7 @@ def follow(order: Mapping[str, Any], since: int, wait: float) -> dict[str, Any]:
     """Return what is new of a transaction, and its evidence once it has ended badly. One without an engine is given one."""
     service, identifier = order["service"], order["id"]
     rollout_lock_file.beat(identifier)
-    found = transaction_host.follow(service, identifier, since, wait)
+    found = transaction_host.follow(service, identifier, since, wait, considerate=True)
     state = found["state"]
     if not state["outcome"] and not found["alive"] and time.time() - state["since"] > wait:
         transaction_host.launch(service, identifier)

@@ -253,6 +253,17 @@ def test_old_transactions_go_but_not_those_that_a_person_decided_about(box: Box)
     assert [one[14] for one in transaction_host.identifiers("relay")] == ["5", "4", "3", "0"]
 
 
+def test_what_was_prepared_and_never_begun_goes_when_a_later_one_has_ended(box: Box) -> None:
+    for number in (1, 2, 3):
+        directory = box.prepare(id=f"20261121T12000{number}Z-000000")
+        os.utime(directory / "order.json", (number, number))
+        if number == 2:
+            with Journal(directory, lambda lines: transaction.summary(transaction.complete(box.order()), lines)) as book:
+                book.append({"at": 1.0, "phase": "", "event": "note", "said": "x", "outcome": transaction.COMMITTED}, durable=False)
+    transaction_host.prune("relay")
+    assert [one[14] for one in transaction_host.identifiers("relay")] == ["3", "2"]
+
+
 # The real host's files
 
 
@@ -276,8 +287,20 @@ def test_switch_there_and_back(box: Box) -> None:
     host.switch_back()
     assert box.config.read_bytes() == OLD_CONFIG
     assert releases.read_version(box.root / "opt/relay/current") == "1.0.0"
+    assert not (box.root / "opt/relay/previous").is_symlink()
     assert box.systemctl == []
     assert sorted(path.name for path in box.config.parent.iterdir()) == ["relay.toml"]
+
+
+def test_after_the_way_back_the_release_before_is_not_the_one_that_failed(box: Box) -> None:
+    box.install("0.9.0")
+    (box.root / "opt/relay/previous").symlink_to("releases/0.9.0")
+    host, _directory = box.host()
+    host.back_up()
+    host.switch_forward()
+    assert releases.read_version(box.root / "opt/relay/previous") == "1.0.0"
+    host.switch_back()
+    assert releases.read_version(box.root / "opt/relay/previous") == "0.9.0"
 
 
 def test_a_file_that_was_not_there_goes_away_again(box: Box) -> None:
@@ -465,6 +488,12 @@ def test_status(upgraded: Box, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)[0]
     assert (found["release"], found["ready"], found["transaction"]["outcome"]) == ("1.0.1", True, "committed")
     assert hearthctl.main(["status", "nobody"]) == 2
+
+
+def test_status_passes_over_what_was_only_prepared(upgraded: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    upgraded.prepare(id="20991121T120000Z-000000")
+    assert hearthctl.main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["transaction"]["outcome"] == "committed"
 
 
 def test_status_says_what_to_type_next(box: Box, capsys: pytest.CaptureFixture[str]) -> None:

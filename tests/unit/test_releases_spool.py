@@ -58,6 +58,14 @@ def test_what_lies_in_the_spool_is_not_brought_again(tmp_path: Path) -> None:
     assert spool.needs([release(artifacts=BY_FILE)], NOT_INSTALLED, tmp_path) == []
 
 
+def test_two_services_may_have_the_same_artifact(tmp_path: Path) -> None:
+    brought = tmp_path / "brought"
+    brought.write_bytes(CONTENT)
+    for service in ("toyd", "toyd-too"):
+        path = spool.obtain(release(service=service, artifacts=BY_FILE), "amd64", tmp_path, {DIGEST: str(brought)})
+        assert path.read_bytes() == CONTENT
+
+
 def test_f29_what_the_controller_brings_is_verified_on_the_host_too(tmp_path: Path) -> None:
     brought = tmp_path / "brought"
     brought.write_bytes(b"something else")

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.hearth.fleet.plugins.action.service_spec import PLUGIN_VARIABLES
+
 ROLES = sorted(path for path in (Path(__file__).parents[2] / "roles").iterdir() if path.is_dir())
 each_role = pytest.mark.parametrize("role", [pytest.param(path, id=path.name) for path in ROLES])
 
@@ -132,3 +134,13 @@ def test_names_set_by(task: Mapping[str, Any], names: set[str]) -> None:
 def test_tasks_of_finds_nested_tasks() -> None:
     content = [{"name": "a", "block": [{"name": "b", "rescue": [{"name": "c"}]}], "always": [{"name": "d"}]}]
     assert [task["name"] for task in tasks_of(content)] == ["a", "b", "c", "d"]
+
+
+def test_variables_of_plugins_are_not_taken_for_misspelt_inputs() -> None:
+    variables = set()
+    for path in (ROLES[0].parents[1] / "plugins" / "callback").glob("*.py"):
+        documentation = re.search(r'^DOCUMENTATION = r?"""(.*?)"""', path.read_text(), re.DOTALL | re.MULTILINE)
+        assert documentation
+        options = yaml.safe_load(documentation[1])["options"].values()
+        variables |= {variable["name"] for option in options for variable in option.get("vars", ())}
+    assert variables == set(PLUGIN_VARIABLES)

@@ -16,6 +16,7 @@ from ansible.errors import AnsibleError
 from ansible_collections.hearth.fleet.plugins.action.rollout_plan import asked
 from ansible_collections.hearth.fleet.plugins.module_utils import rollout_plan, rollout_plan_text, slices, transaction
 from ansible_collections.hearth.fleet.plugins.module_utils.rollout_plan import Settings
+from ansible_collections.hearth.fleet.plugins.modules.transaction import candidates
 
 ALL = Settings()
 FOUR = {"home1": "tier2", "relay1": "tier1", "relay2": "tier1", "anchor1": "tier0"}
@@ -464,6 +465,14 @@ def test_a_rollback_to_what_ran_before() -> None:
     assert [row["to"] for row in lab.plan(back())["rows"]] == ["0.2.0"] * 4
 
 
+def test_a_host_that_never_changed_does_not_keep_another_from_going_back() -> None:
+    lab = done()
+    lab.runs("relay2", "0.3.0", previous="0.2.0")
+    planned = lab.plan(back(hosts=["relay2"]))
+    assert planned["mistakes"] == []
+    assert [(row["host"], row["to"]) for row in planned["rows"]] == [("relay2", "0.2.0")]
+
+
 @pytest.mark.parametrize(
     ("settings", "mistake"),
     [
@@ -589,6 +598,12 @@ def test_the_table_of_nothing() -> None:
     assert rollout_plan_text.render(done().plan()) == "Nothing to do.\n\nicnd is already at 0.3.0 on home1, relay1, relay2, anchor1"
 
 
+def test_the_table_of_what_was_interrupted() -> None:
+    planned = {**done().plan(), "adopted": [{"service": "icnd", "host": "home1", "id": "r1", "phase": "soak"}], "said": []}
+    said = "First the interrupted rollout r1 of icnd on home1 is followed to its end; it is in phase soak."
+    assert rollout_plan_text.render(planned) == said
+
+
 def test_a_refusal_names_everything_at_once() -> None:
     lab = Lab().off("relay1").runs("relay2", "0.4.0")
     said = rollout_plan_text.refusal(lab.plan())
@@ -666,3 +681,18 @@ def test_what_the_command_line_gives_is_text(given: dict[str, Any], found: dict[
 def test_what_is_no_truth_value_is_refused() -> None:
     with pytest.raises(AnsibleError, match="restart"):
         asked({"restart": "perhaps"})
+
+
+@pytest.mark.parametrize(
+    ("file", "validate"),
+    [
+        pytest.param({"validate": ["relay", "--check", "{path}"]}, ["/opt/relay/releases/1.1.0/bin/relay", "--check", "{path}"], id="by-its-name"),
+        pytest.param({"validate": ["/usr/local/bin/relay", "-t"]}, ["/opt/relay/releases/1.1.0/bin/relay", "-t"], id="by-its-link"),
+        pytest.param({"validate": ["/usr/bin/xmllint", "{path}"]}, ["/usr/bin/xmllint", "{path}"], id="by-another-program"),
+        pytest.param({"validate": []}, [], id="by-nobody"),
+        pytest.param({"secret_content": "TOKEN=x"}, [], id="secrets"),
+    ],
+)
+def test_a_new_config_is_checked_by_the_new_release(file: dict[str, Any], validate: list[str]) -> None:
+    order = {"home": "/opt/relay", "to": "1.1.0"}
+    assert [one["validate"] for one in candidates([file], order, ["relay"])] == [validate]

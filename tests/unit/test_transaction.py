@@ -650,6 +650,24 @@ def test_f34_what_failed_is_the_last_word_of_the_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "restarting"),
+    [
+        pytest.param([], False, id="not-begun"),
+        pytest.param(DRAINED, False, id="drained"),
+        pytest.param([*DRAINED, line("stop", "begin")], True, id="stops"),
+        pytest.param([*DRAINED, line("switch", "end")], True, id="switched"),
+        pytest.param([*DRAINED, line("ready", "begin")], True, id="starts"),
+        pytest.param([*DRAINED, line("ready", "begin"), line("ready", "note", served=True)], False, id="answers"),
+        pytest.param([*DRAINED, line("back_ready", "begin")], True, id="starts-again"),
+        pytest.param([*DRAINED, line("back_ready", "end")], False, id="back"),
+        pytest.param([*DRAINED, line("evidence", "begin")], False, id="evidence"),
+    ],
+)
+def test_while_a_service_restarts_nobody_takes_the_hosts_time(lines: list[dict[str, Any]], restarting: bool) -> None:
+    assert transaction.restarting(lines) == restarting
+
+
+@pytest.mark.parametrize(
     ("grace", "old", "drained_for"),
     [
         pytest.param(0, Release(), 2, id="none"),
