@@ -486,8 +486,10 @@ class _Service:
 
     def _plan_batches(self, chosen: list[Place], changes: Mapping[str, Change], canaries: int) -> None:
         ready = {place.host for place in self.there if place.ready or place.host in self.under_way}
-        hosts = len(self.there)
         wish = self.all[0].wanted["min_available"]
+        # Without a wish, a --limit says which hosts count: whoever names one host may restart it.
+        counted = self.there if wish is not None else [place for place in self.there if place.look is not None]
+        hosts = len(counted)
         least = least_available(wish, hosts)
         found, blocked = batch_places(chosen, ready, least, canaries, self._sizes())
         if blocked and not any(place.host in self.blamed for place in self.there if place.host not in ready):
@@ -498,7 +500,7 @@ class _Service:
             "min_available": least,
             "batch": max((len(batch) for batch in found), default=0),
             "because": "by default" if wish is None else f"{self.path}.min_available: {wish}",
-            "names": [place.host for place in self.there],
+            "names": [place.host for place in counted],
         }
         for number, batch in enumerate(found, 1):
             canary = sum(map(len, found[:number])) <= canaries

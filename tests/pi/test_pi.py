@@ -159,7 +159,7 @@ def pi() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def converged(pi: None) -> None:
     """The Pi as the inventory describes it."""
-    with timed("first converge"):
+    with timed("site.yml on the Pi that was there" if KEEP else "first converge"):
         playbook("site.yml")
 
 

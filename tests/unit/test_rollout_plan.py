@@ -374,12 +374,20 @@ def test_f42_a_host_that_is_down_and_comes_first_makes_room_for_the_others() -> 
     assert lab.batches() == [["relay1"], ["relay2"], ["relay3"]]
 
 
-def test_f42_hosts_that_were_not_looked_at_count_as_not_ready() -> None:
-    lab = Lab({"relay1": "tier1", "relay2": "tier1", "relay3": "tier1"})
+def test_f42_hosts_that_were_not_looked_at_count_as_not_ready_where_somebody_says_how_many_must_be() -> None:
+    lab = Lab({"relay1": "tier1", "relay2": "tier1", "relay3": "tier1"}, min_available=1)
     del lab.looks["relay2"], lab.looks["relay3"]
     planned = lab.plan()
     assert "not ready: relay2, outside --limit, relay3, outside --limit" in planned["mistakes"][0]
     assert "icnd on relay2 was not looked at (--limit), and counts as not ready" in planned["said"]
+
+
+def test_f42_by_default_a_limit_says_which_hosts_count() -> None:
+    lab = Lab({"relay1": "tier1", "relay2": "tier1", "relay3": "tier1"})
+    del lab.looks["relay2"], lab.looks["relay3"]
+    planned = lab.plan()
+    assert [batch["hosts"] for batch in planned["batches"]] == [["relay1"]]
+    assert (planned["arithmetic"]["icnd"]["hosts"], planned["arithmetic"]["icnd"]["min_available"]) == (1, 0)
 
 
 @pytest.mark.parametrize(
