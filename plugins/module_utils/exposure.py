@@ -37,7 +37,7 @@ def look(unit_names: Sequence[str], firewall: Mapping[str, Any], root: Path = Pa
     the firewall is not ours to look at).
     ``ephemeral`` is the range of ports that programs get when they ask for none. ``firewall`` is the firewall slice.
     """
-    observed = ufw_rules.look(firewall) if firewall["managed"] else None
+    observed = ufw_rules.look(firewall) if firewall.get("managed", True) else None
     owners = _owners(unit_names, root)
     return {
         "units": _units(unit_names, root),
