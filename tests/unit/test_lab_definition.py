@@ -217,3 +217,21 @@ def test_furnished_host_lets_in_root_by_key_alone(tmp_path):
     assert keys.read_text() == "ssh-ed25519 KEY\n"
     assert keys.stat().st_mode & 0o777 == 0o600
     assert keys.parent.stat().st_mode & 0o777 == 0o700
+
+
+# --- Containers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "alive"),
+    [
+        ("0::/machine.slice/libpod-4be1.scope/init.scope\n", True),
+        ("0::/user.slice/user-1000.slice\n", False),  # somebody else's process has the number by now
+        (None, False),  # no process has it
+    ],
+)
+def test_a_killed_container_is_not_taken_for_a_running_one(tmp_path, cgroup, alive):
+    if cgroup is not None:
+        (tmp_path / "17").mkdir()
+        (tmp_path / "17" / "cgroup").write_text(cgroup)
+    assert program.is_alive({"Id": "4be1", "Pid": 17}, proc=tmp_path) is alive
