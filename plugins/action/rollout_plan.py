@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import secrets
 import socket
 import time
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.hearth.fleet.plugins.module_utils import rollout_lock, rollout_plan, rollout_plan_text
+from ansible_collections.hearth.fleet.plugins.module_utils import rollout_lock, rollout_look, rollout_plan, rollout_plan_text
 
 _LIST = {"type": "list", "elements": "str", "default": []}
 _FLAG = {"type": "bool", "default": False}
@@ -84,7 +83,7 @@ def asked(values: Mapping[str, Any]) -> dict[str, Any]:
 def lock_of_this_run(playbook: str) -> dict[str, Any]:
     """Return the lock of this run, but for what the plan adds to it."""
     return {
-        "id": f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}",
+        "id": rollout_look.new_identifier(),
         "owner": f"{getpass.getuser()}@{socket.gethostname()}",
         "pid": os.getppid(),  # actions run in processes of their own
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),

@@ -28,8 +28,6 @@ PAUSE_SECONDS = 3
 GRACE_SECONDS = 60
 """How long after a host's own deadline it may take to become reachable."""
 
-GOOD = ("committed",)
-
 display = Display()
 
 
@@ -65,7 +63,7 @@ class ActionModule(ActionBase):
         state = answer["transaction"]
         kept = self._keep(host, state, answer.get("evidence") or {})
         found = {"changed": True, "transaction": state, "batch": self._task.args.get("batch"), "evidence": kept}
-        return found if state["outcome"] in GOOD else {**found, "failed": True, "msg": rollout_report.failure(host, state, kept)}
+        return found if state["outcome"] == rollout_report.COMMITTED else {**found, "failed": True, "msg": rollout_report.failure(host, state, kept)}
 
     def _reach(self, extra: Mapping[str, Any], end: float, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Ask the host, again and again while it cannot be reached, until ``end`` (monotonic seconds)."""

@@ -157,7 +157,7 @@ def harmless(method: Callable[..., Any]) -> Callable[..., Any]:
     return careful
 
 
-class CallbackModule(Default):  # type: ignore[misc]
+class CallbackModule(Default):  # type: ignore[misc]  # ansible-core ships no types
     """The default callback, which hides what says nothing, and takes the results of rollouts for itself."""
 
     CALLBACK_VERSION = 2.0

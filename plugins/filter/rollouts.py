@@ -30,6 +30,11 @@ def _of(slices: list[dict[str, Any]], service: str) -> dict[str, Any]:
     return next(one for one in slices if one["service"] == service)
 
 
+def rollout_questions(slices: list[Mapping[str, Any]], service: str) -> list[dict[str, Any]]:
+    """Return what ``hearth.fleet.readiness`` is to ask of a host about a service; nothing where the service is not placed."""
+    return [{"service": service, "unit": one["unit"], "ready": one["health"]["ready"]} for one in slices if one["service"] == service]
+
+
 def rollout_gate(planned: Mapping[str, Any], batch: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
     """Return why a batch must not begin, empty when it may; ``answers`` is what ``hearth.fleet.readiness`` returned by host."""
     ready = [host for host, answer in answers.items() if (answer.get("services") or {}).get(batch["service"], {}).get("ready")]
@@ -41,4 +46,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"rollout_tasks": rollout_tasks, "rollout_gate": rollout_gate}
+        return {"rollout_tasks": rollout_tasks, "rollout_questions": rollout_questions, "rollout_gate": rollout_gate}

@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.hearth.fleet.plugins.module_utils import (
     cold_copy,
     releases,
+    rollout_look,
     table,
     transaction,
     transaction_host,
@@ -153,15 +154,9 @@ def status_of(service: str) -> dict[str, Any] | None:
         "unit": unit,
         "active": state.active,
         "state": str(state),
-        "ready": _ask(order["health"]["ready"], order["user"]) if order else None,
+        "ready": probes.ask_ready(unit, order["health"]["ready"]).ok if order else None,
         "transaction": transaction_host.state_of(service, latest) if latest else None,
     }
-
-
-def _ask(probe: Any, user: str) -> bool:
-    if isinstance(probe, Mapping) and "command" in probe:
-        probe = {"user": user, **probe}
-    return probes.probe_once(probe).ok
 
 
 def _status_row(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +236,7 @@ def _rollback(options: argparse.Namespace) -> int:
         transaction_host.ask_back(service, _who(), restore_database=options.restore_database)
     else:
         order, files = rollback_order(
-            service, version=options.to, restore=options.restore_database, keep=options.keep_database, identifier=transaction_host.new_identifier()
+            service, version=options.to, restore=options.restore_database, keep=options.keep_database, identifier=rollout_look.new_identifier()
         )
         identifier = order["id"]
         transaction_host.prepare({**order, "rollout": {"owner": _who(), "playbook": "hearthctl rollback"}}, files)

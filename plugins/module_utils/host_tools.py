@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 SOURCES = (
     "analysis.py", "archive.py", "cold_copy.py", "difference.py", "elf.py", "errors.py", "free_space.py", "headers.py", "hearthctl.py",
-    "host_tools.py", "journal.py", "live_host.py", "paths.py", "probe.py", "quantities.py", "releases.py", "staging.py", "table.py", "transaction.py",
-    "transaction_host.py", "unit_marks.py", "units.py", "wrapped_table.py",
+    "host_tools.py", "journal.py", "live_host.py", "paths.py", "probe.py", "quantities.py", "releases.py", "rollout_look.py", "staging.py",
+    "table.py", "transaction.py", "transaction_host.py", "unit_marks.py", "units.py", "wrapped_table.py",
 )  # fmt: skip
 """The files of this directory that the host needs, below SOURCES_HOME."""
 

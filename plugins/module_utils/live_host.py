@@ -78,10 +78,8 @@ class LiveHost:
         """Ask a probe; a command runs as the service's account, a signal goes to the service's main process."""
         if isinstance(request, Mapping) and "signal" in request:
             return self._signal(str(request["signal"]), timeout)
-        if isinstance(request, Mapping) and "command" in request:
-            request = {"user": self._order["user"], **request}
         try:
-            return probes.probe_once(request, timeout=timeout)
+            return probes.probe_once(probes.as_user(request, self._order["user"]), timeout=timeout)
         except FleetError as error:
             return probes.Answer(False, str(error))
 

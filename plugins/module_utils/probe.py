@@ -163,6 +163,25 @@ def probe_once(probe: str | Mapping[str, Any], *, timeout: float = ATTEMPT_SECON
     raise FleetError(f"{probe!r} is no probe; write a URL (http, https, tcp), or a mapping with url or command")
 
 
+def as_user(probe: str | Mapping[str, Any], user: str) -> str | Mapping[str, Any]:
+    """Return the probe with its command, if it is one, run by ``user`` unless it names somebody itself."""
+    return {"user": user, **probe} if isinstance(probe, Mapping) and "command" in probe else probe
+
+
+def of_unit(ready: str | Mapping[str, Any] | None, state: UnitState) -> str | Mapping[str, Any]:
+    """Return the readiness probe of a unit: commands run as its user, and without a probe systemd is asked."""
+    return as_user(ready, state.user) if ready else {"unit": state.unit}
+
+
+def ask_ready(unit: str, ready: str | Mapping[str, Any] | None) -> Answer:
+    """Ask once whether a unit's daemon is ready. One that is not active is not, whoever answers in its place."""
+    try:
+        state = unit_state(unit)
+        return probe_once(of_unit(ready, state)) if state.active == "active" else Answer(False, f"the unit is {state.active}")
+    except FleetError as error:
+        return Answer(False, str(error))
+
+
 def describe(probe: str | Mapping[str, Any]) -> str:
     """Return a probe as people name it. Headers and bodies, which may hold secrets, are left out."""
     if isinstance(probe, str):

@@ -11,9 +11,10 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import rollout_lock
+from ansible_collections.hearth.fleet.plugins.module_utils import journal, rollout_lock
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.rollout_look import LOCK, ROLLOUT
 
@@ -39,12 +40,7 @@ def _find() -> dict[str, Any] | None:
 
 
 def _write(lock: Mapping[str, Any]) -> None:
-    draft = f"{LOCK}.new"
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(lock, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, LOCK)
+    journal.write_whole(Path(LOCK), json.dumps(lock).encode(), durable=True)
 
 
 def take(mine: Mapping[str, Any], over: str = "", *, check_mode: bool = False) -> dict[str, Any] | None:

@@ -18,6 +18,11 @@ ROLLOUT = "/var/lib/hearth/rollout"
 LOCK = f"{ROLLOUT}/lock.json"
 
 
+def new_identifier() -> str:
+    """Return a name for a rollout and its transactions. It begins with the time, so that the latest is the last by name."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(3).hex()}"
+
+
 def look(services: Iterable[str], root: str = "/") -> dict[str, Any]:
     """Return ``lock`` (the text of the host's lock file, None for none), ``now`` (seconds since 1970) and ``transactions``.
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
 import shutil
 import subprocess
 import time
@@ -32,11 +31,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import host_tools, journal, live_host, staging, transaction
+from ansible_collections.hearth.fleet.plugins.module_utils import host_tools, journal, live_host, rollout_look, staging, transaction
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly
 
-ROLLOUT = Path("/var/lib/hearth/rollout")
+ROLLOUT = Path(rollout_look.ROLLOUT)
 ORDER = "order.json"
 KEPT = 3
 """So many transactions of a service are kept, and all that a person had to decide about."""
@@ -87,11 +86,6 @@ def _linked(service: str) -> str:
     except OSError:
         return ""
     return name if (ROLLOUT / service / name / ORDER).is_file() else ""
-
-
-def new_identifier() -> str:
-    """Return an id for a transaction that a person on the host begins."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
 
 
 def order_of(service: str, identifier: str) -> dict[str, Any]:

@@ -71,15 +71,16 @@ from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetEr
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 
-def readiness(rollouts: list[dict[str, Any]], services: dict[str, Any]) -> dict[str, bool]:
-    """Return whether each service is ready, asked once."""
+def readiness(rollouts: list[dict[str, Any]]) -> dict[str, bool]:
+    """Return whether each service is ready, all asked at once."""
     # Most runs ask nobody, and a host compiles anew what a module imports.
+    from concurrent.futures import ThreadPoolExecutor
+
     from ansible_collections.hearth.fleet.plugins.module_utils import probe
 
-    return {
-        one["service"]: services[one["service"]]["state"] == "active" and (not one["health"]["ready"] or probe.probe_once(one["health"]["ready"]).ok)
-        for one in rollouts
-    }
+    with ThreadPoolExecutor(max_workers=max(1, len(rollouts))) as pool:
+        answers = pool.map(lambda one: probe.ask_ready(one["unit"], one["health"]["ready"]), rollouts)
+        return {one["service"]: answer.ok for one, answer in zip(rollouts, answers)}
 
 
 def main() -> None:
@@ -99,7 +100,7 @@ def main() -> None:
         observed = plan.look(wanted, controller_time=module.params["controller_time"], resolved=module.params["resolved"])
         planned = plan.plan(wanted, observed, every=module.params["every"])
         if module.params["probe"]:
-            for service, ready in readiness(wanted["rollout"], planned["services"]).items():
+            for service, ready in readiness(wanted["rollout"]).items():
                 planned["services"][service]["ready"] = ready
     except FleetError as error:
         module.fail_json(msg=str(error))

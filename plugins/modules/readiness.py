@@ -62,12 +62,9 @@ services:
     nats-server: {ready: true, said: HTTP 200}
 """
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import probe, rollout_lock_file
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 SERVICE = {
@@ -75,21 +72,6 @@ SERVICE = {
     "unit": {"type": "str", "required": True},
     "ready": {"type": "raw"},
 }
-
-
-def ask(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return whether a service is ready, and what it said."""
-    try:
-        state = probe.unit_state(one["unit"])
-        if state.active != "active":
-            return {"ready": False, "said": f"the unit is {state.active}"}
-        if not one["ready"]:
-            return {"ready": True, "said": "the unit is active"}
-        question = {"user": state.user, **one["ready"]} if "command" in one["ready"] and isinstance(one["ready"], Mapping) else one["ready"]
-        answer = probe.probe_once(question)
-    except FleetError as error:
-        return {"ready": False, "said": str(error)}
-    return {"ready": answer.ok, "said": answer.said}
 
 
 def main() -> None:
@@ -105,8 +87,9 @@ def main() -> None:
     if module.params["lock"] and not module.check_mode:
         rollout_lock_file.beat(module.params["lock"])
     with ThreadPoolExecutor(max_workers=max(1, len(services))) as pool:
-        answers = list(pool.map(ask, services))
-    module.exit_json(changed=False, services={one["service"]: answer for one, answer in zip(services, answers)})
+        answers = pool.map(lambda one: probe.ask_ready(one["unit"], one["ready"]), services)
+        found = {one["service"]: {"ready": answer.ok, "said": answer.said} for one, answer in zip(services, answers)}
+    module.exit_json(changed=False, services=found)
 
 
 if __name__ == "__main__":

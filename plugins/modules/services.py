@@ -252,7 +252,7 @@ def _attempt(wanted: Mapping[str, Any], started: float) -> dict[str, Any]:
     restarts_before = before.restarts if action in ("none", "reload") else 0  # a start begins to count anew
     acted = time.monotonic()
     waited = probes.wait_ready(
-        _probe(health["ready"], before),
+        probes.of_unit(health["ready"], before),
         deadline=health["deadline"],
         passes=health["passes"],
         interval=health["interval"],
@@ -314,15 +314,6 @@ def _stop_seconds(state: probes.UnitState) -> int:
         return seconds(state.stop_timeout)  # "1min 30s"
     except ValueError:
         return STOP_SECONDS
-
-
-def _probe(ready: Any, state: probes.UnitState) -> Any:
-    """Return the readiness probe; a command runs as the unit's user, and without a probe systemd is asked."""
-    if not ready:
-        return {"unit": state.unit}
-    if isinstance(ready, Mapping) and "command" in ready:
-        return {"user": state.user, **ready}
-    return ready
 
 
 def _late(waited: probes.ProbeResult, health: Mapping[str, Any]) -> str:

@@ -112,7 +112,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hearth.fleet.plugins.module_utils import hearthctl, paths, placing, probe, releases, rollout_lock_file, transaction_host
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    hearthctl,
+    paths,
+    placing,
+    probe,
+    releases,
+    rollout_lock_file,
+    transaction_host,
+    unit_marks,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.hearth.fleet.plugins.module_utils.systemd import Systemd
@@ -183,7 +192,7 @@ def contents(order: Mapping[str, Any], files: Sequence[Mapping[str, Any]], unit:
     """Return the candidate files of an order by the names that it gives them."""
     found = {one["path"]: one["secret_content"] if one.get("content") is None else one["content"] for one in files}
     if unit:
-        found[f"/etc/systemd/system/{unit['name']}"] = unit["content"]
+        found[unit_marks.entry(unit)["path"]] = unit["content"]
     return {one["new"]: found[one["path"]].encode() for one in order["files"] if one["new"] is not None}
 
 

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import lab_hosts
 import pytest
+from rollouts import Fleet
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,3 +18,22 @@ def connections() -> Iterator[None]:
     """Leave no connection open in the end."""
     yield
     lab_hosts.hang_up()
+
+
+@pytest.fixture(scope="module")
+def converged_again() -> Iterator[None]:
+    """Leave the hosts as site.yml would have them."""
+    yield
+    Fleet.end()
+
+
+@pytest.fixture
+def fleet(converged_again: None, tmp_path: Path) -> Fleet:
+    """Return three hosts with the old release of the simulated node."""
+    return Fleet(tmp_path).begin()
+
+
+@pytest.fixture
+def relay(converged_again: None, tmp_path: Path) -> Fleet:
+    """Return one host with the old release of the simulated node."""
+    return Fleet(tmp_path, ["relay1"]).begin()

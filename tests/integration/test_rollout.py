@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,6 @@ OTHER_LOCK = {
 }
 LONG_SOAK = {"rollout": {"soak": "8s"}}
 HOME = f"/opt/{NODE}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lab() -> Iterator[None]:
-    """Leave the hosts as site.yml would have them."""
-    yield
-    Fleet.end()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    """Return three hosts with the old release."""
-    return Fleet(tmp_path).begin()
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Fleet:
-    """Return one host with the old release."""
-    return Fleet(tmp_path, ["relay1"]).begin()
 
 
 def hearthctl(command: str) -> str:
@@ -244,6 +225,19 @@ def test_f42_a_host_that_is_not_ready_counts_against_the_minimum(fleet: Fleet) -
     assert "2 of 3 hosts must stay ready and 2 are (not ready: relay2" in said
     assert "-e rollout_hosts=relay2" in said
     fleet.check_untouched(before)
+
+
+def test_f42_a_host_that_fails_meanwhile_stops_the_next_batch(fleet: Fleet) -> None:
+    before = fleet.looks()
+    with fleet.start(NEW, LONG_SOAK) as controller:
+        rollouts.on_phase("home1", "soak", "true")
+        rollouts.fault("relay2", never_ready=True)
+        said = " ".join("".join(controller.communicate(timeout=120)).split())
+    assert controller.returncode != 0
+    assert "while relay1 is out of service, 1 of 3 hosts would be ready (home1), and 2 must be; not ready now: relay2" in said
+    assert rollouts.look("home1")["says"] == NEW
+    fleet.check_untouched({**before, "relay2": {**before["relay2"], "ready": False}}, "relay1", "relay2")
+    assert rollouts.locked(fleet.hosts) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +33,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(answer)
 http.server.HTTPServer(("127.0.0.1", 9990), Handler).serve_forever()
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lab() -> Iterator[None]:
-    """Leave the hosts as site.yml would have them."""
-    yield
-    Fleet.end()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    """Return three hosts with the old release."""
-    return Fleet(tmp_path).begin()
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Fleet:
-    """Return one host with the old release."""
-    return Fleet(tmp_path, ["relay1"]).begin()
 
 
 def spread(phases: Sequence[str]) -> list[Any]:

@@ -72,7 +72,7 @@ class Box:
         monkeypatch.setattr(live_host, "_systemctl", lambda verb, *_names, seconds: self.systemctl.append(verb) or "")
         state = UnitState("relay.service", "loaded", "active", "running", "success", 0, 0, 0, "relay", "10s")
         monkeypatch.setattr("ansible_collections.hearth.fleet.plugins.module_utils.probe.unit_state", lambda _unit: state)
-        monkeypatch.setattr(hearthctl, "_ask", lambda _probe, _user: True)
+        monkeypatch.setattr("ansible_collections.hearth.fleet.plugins.module_utils.probe.ask_ready", lambda _unit, _ready: Answer(True, "HTTP 200"))
         monkeypatch.setattr(os, "geteuid", lambda: 0)
 
     def install(self, version: str) -> None:

@@ -246,6 +246,24 @@ def test_what_is_no_probe_is_said(wrong):
 
 
 @pytest.mark.parametrize(
+    ("active", "ready", "asked", "said"),
+    [
+        ("active", "http://127.0.0.1:1/readyz", "http://127.0.0.1:1/readyz", "yes"),
+        ("active", {"command": ["noded", "ping"]}, {"command": ["noded", "ping"], "user": "node"}, "yes"),
+        ("active", {"command": ["noded", "ping"], "user": "root"}, {"command": ["noded", "ping"], "user": "root"}, "yes"),
+        ("active", None, {"unit": "node.service"}, "yes"),
+        ("activating", "http://127.0.0.1:1/readyz", None, "the unit is activating"),
+    ],
+)
+def test_asking_a_unit(monkeypatch, active, ready, asked, said):
+    questions = []
+    monkeypatch.setattr(probe, "unit_state", lambda unit: UnitState(unit, "loaded", active, "", "success", 0, 0, 0, "node", ""))
+    monkeypatch.setattr(probe, "probe_once", lambda question: questions.append(question) or Answer(True, "yes"))
+    assert probe.ask_ready("node.service", ready) == Answer(active == "active", said)
+    assert questions == ([asked] if asked else [])
+
+
+@pytest.mark.parametrize(
     ("asked", "described"),
     [
         pytest.param("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", id="url"),

@@ -12,10 +12,13 @@ from typing import Any
 import fleets
 import pytest
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.hearth.fleet.plugins.action.rollout_plan import asked
+from ansible_collections.hearth.fleet.plugins.filter import rollouts
 from ansible_collections.hearth.fleet.plugins.module_utils import rollout_plan, rollout_plan_text, slices, transaction
 from ansible_collections.hearth.fleet.plugins.module_utils.rollout_plan import Settings
+from ansible_collections.hearth.fleet.plugins.modules import readiness
 from ansible_collections.hearth.fleet.plugins.modules.transaction import candidates
 
 ALL = Settings()
@@ -405,6 +408,27 @@ def test_f42_the_gate_counts_who_is_ready_just_before_a_batch(batch: list[str], 
     said = rollout_plan.gate(Lab().plan(), {"service": "icnd", "hosts": batch}, ready)
     assert problem in said
     assert bool(said) is bool(problem)
+
+
+def test_f42_what_a_host_is_asked_before_a_batch_is_what_the_module_takes() -> None:
+    lab = Lab(services=("icnd", "gatewayd"))
+    questions = rollouts.rollout_questions(lab.specs["relay1"]["rollout"], "icnd")
+    assert [(one["service"], one["unit"]) for one in questions] == [("icnd", "icnd.service")]
+    assert rollouts.rollout_questions(lab.specs["relay1"]["rollout"], "elsewhere") == []
+    spec = {"services": {"type": "list", "elements": "dict", "options": readiness.SERVICE}}
+    assert ArgumentSpecValidator(spec).validate({"services": questions}).error_messages == []
+
+
+def test_f42_only_a_ready_answer_counts_for_the_gate() -> None:
+    answers = {
+        "home1": {"services": {"icnd": {"ready": True}}},
+        "relay1": {"services": {"icnd": {"ready": True}}},
+        "relay2": {"services": {"icnd": {"ready": False}}},
+        "anchor1": {"unreachable": True, "msg": "timed out"},
+    }
+    said = rollouts.rollout_gate(Lab().plan(), {"service": "icnd", "hosts": ["relay1"]}, answers)
+    assert "1 of 4 hosts would be ready (home1)" in said
+    assert "not ready now: anchor1, relay2" in said
 
 
 # Transactions that are there already
