@@ -24,7 +24,7 @@ _FLAG = {"type": "bool", "default": False}
 _TEXT = {"type": "str", "default": ""}
 ASKED = {
     **dict.fromkeys(("services", "hosts", "promote"), _LIST),
-    **dict.fromkeys(("pending_only", "rollback", "restart"), _FLAG),
+    **dict.fromkeys(("pending_only", "proposed", "rollback", "restart"), _FLAG),
     **dict.fromkeys(("version", "replan", "break_lock", "playbook"), _TEXT),
 }
 """What a person asks for. The command line gives all of it as text: `-e rollout_service=relay` is a list of one."""
@@ -50,6 +50,7 @@ class ActionModule(ActionBase):
             services=given["services"],
             hosts=given["hosts"],
             pending_only=given["pending_only"],
+            proposed=given["proposed"],
             rollback=given["rollback"],
             version=given["version"],
             restart=given["restart"],

@@ -350,7 +350,15 @@ class CallbackModule(Default):  # type: ignore[misc]  # ansible-core ships no ty
     def _take_plan(self, data: Mapping[str, Any]) -> bool:
         plan = data["rollout_plan"]
         given = data.get("rollout") if isinstance(data.get("rollout"), Mapping) else {}
-        event = {"event": "rollout", "id": plan.get("id"), "owner": _owner(), "playbook": self._playbook, **given, "plan": plan}
+        event = {
+            "event": "rollout",
+            "id": plan.get("id"),
+            "owner": _owner(),
+            "playbook": self._playbook,
+            "command": _command(),
+            **given,
+            "plan": plan,
+        }
         known = [one["plan"] for one in self._events if one["event"] == "rollout"]
         if not known or known[-1] != plan:  # a task without run_once brings it once for each host
             self._add(event)
@@ -488,6 +496,10 @@ def _owner() -> str:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (OSError, KeyError, ImportError):
         return socket.gethostname()
+
+
+def _command() -> str:
+    return rollout_report.same_command(context.CLIARGS, constants.DEFAULT_HOST_LIST)
 
 
 def _task(result: Any) -> Any:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import accounts, paths, preflight, releases, rollout_look, ufw_rules, units
+from ansible_collections.hearth.fleet.plugins.module_utils import accounts, paths, preflight, releases, rollout_look, ufw_rules, unit_marks, units
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
@@ -45,7 +45,7 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
     ``differs`` says whether there is anything to do at all. ``due`` names the areas whose roles must act: those that
     differ, or ``every`` one when asked. ``held`` names the services whose new release is staged while the old one runs:
     their config and unit wait with it. ``start`` and ``restart`` are what ``hearth.fleet.services`` is to do; ``staged`` is
-    what waits for a rollout.
+    what waits for a rollout. ``follows`` says which running services will have to restart or reload when all that is done.
     """
     undigested = _undigested(wanted["release"], observed["release"]["arch"])
     installable = [one for one in wanted["release"] if one["service"] not in undigested]
@@ -58,7 +58,9 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
         "unit": [*_paths(wanted["unit"], observed, []), *units.diff(wanted["unit"]["units"], observed["unit"], held=held)],
         "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]) if wanted["firewall"]["managed"] else [],
     }
-    pending = units.pending(wanted["unit"]["units"], observed["unit"], {one["service"]: one["reloadable"] for one in wanted["rollout"]})
+    reloadable = {one["service"]: one["reloadable"] for one in wanted["rollout"]}
+    pending = units.pending(wanted["unit"]["units"], observed["unit"], reloadable)
+    follows = units.following(wanted["unit"]["units"], observed["unit"], _changing(wanted, found), reloadable)
     return {
         "differs": every or bool(pending) or any(found.values()),
         **{area: [one.as_dict() for one in differences] for area, differences in found.items()},
@@ -67,6 +69,7 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
         "held": held,
         "staged": [one.as_dict() for one in staged],
         "rollout": [one.as_dict() for one in pending],
+        "follows": [one.as_dict() for one in follows],
         "start": _actions(wanted["rollout"], pending, ("start",)),
         "restart": _actions(wanted["rollout"], pending, ("restart", "reload")),
         **{key: observed["rollout"][key] for key in ("lock", "now")},
@@ -78,6 +81,7 @@ def lines(planned: Mapping[str, Any]) -> list[str]:
     """Return the plan as one line for each difference, in the order in which roles act, for a person to read."""
     said = [f"{area}: {one['item']}: {one['reason']}" for area in AREAS for one in planned[area]]
     said += [f"{one['action']}: {one['item']}: {one['reason']}" for one in planned["rollout"]]
+    said += [f"then {one['action']}: {one['item']}: {one['reason']}" for one in planned["follows"]]
     said += [f"waits for a rollout: {one['item']}: {one['reason']}" for one in planned["staged"]]
     return said
 
@@ -86,6 +90,13 @@ def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: list[str]
     """Return which paths differ. The files of services that are held wait; their directories do not, as the rollout writes into them."""
     directories = {one["path"] for one in area["paths"] if one["state"] == "directory"}
     return [one for one in paths.diff(area["paths"], observed["paths"]) if one.service not in held or one.item in directories]
+
+
+def _changing(wanted: Mapping[str, Any], found: Mapping[str, list[Difference]]) -> dict[str, str]:
+    """Return the digests of the files that the roles config and unit are about to write, by path."""
+    due = {one.item for one in (*found["config"], *found["unit"])}
+    files = [one for one in wanted["config"]["paths"] if one["state"] == "file"] + [unit_marks.entry(one) for one in wanted["unit"]["units"]]
+    return {one["path"]: one["sha256"] for one in files if one["path"] in due}
 
 
 def _bootstraps(wanted: list[dict[str, Any]], done: Mapping[str, bool]) -> list[Difference]:

@@ -33,7 +33,8 @@ class Settings:
 
     ``services`` (rollout_service) and ``hosts`` (rollout_hosts): only these; empty for all. ``rollback``: go back to ``version``
     (rollout_version), or to what each host ran before. ``pending_only``: only what is pending restarts; staged releases wait, as
-    in site.yml. ``restart`` (rollout_restart): restart what needs no change, too.
+    in site.yml. ``proposed``: the hosts are not converged yet, so what will have to restart then counts as pending.
+    ``restart`` (rollout_restart): restart what needs no change, too.
     ``promote`` (rollout_promote): services whose canary was found good. ``adopt``: the id of the rollout whose unfinished
     transactions are this one's own.
     """
@@ -41,6 +42,7 @@ class Settings:
     services: Sequence[str] = ()
     hosts: Sequence[str] = ()
     pending_only: bool = False
+    proposed: bool = False
     rollback: bool = False
     version: str = ""
     restart: bool = False
@@ -412,7 +414,8 @@ class _Service:
 
     def _upgrade(self, place: Place) -> Change | None:
         old, new = place.running, self._target(place)
-        pending = place.reasons("rollout")
+        areas = ("rollout", "follows") if self.settings.proposed else ("rollout",)
+        pending = [reason for area in areas for reason in place.reasons(area)]
         if self.settings.pending_only and self.service in place.plan.get("held", ()):
             self._leave("held", place, f"{new} is staged; rolling-upgrade.yml brings it")
             return None
@@ -423,7 +426,7 @@ class _Service:
         if republished:
             return Change("restart", old, new, [*republished, *pending])
         if pending:
-            actions = {one["action"] for one in place.plan["rollout"] if one["service"] == self.service}
+            actions = {one["action"] for area in areas for one in place.plan.get(area, ()) if one["service"] == self.service}
             return Change("reload" if actions == {"reload"} else "restart", old, new, pending)
         return Change("restart", old, new, ["asked for"]) if self.settings.restart else None
 

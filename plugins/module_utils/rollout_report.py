@@ -6,7 +6,8 @@
 The page for people is made of the same document by ``rollout_page``. Times are seconds since 1970. An event is a dict with
 ``event`` and ``at``, and
 
-``rollout``      ``id``, ``owner`` (user@controller), ``playbook``, ``plan`` (the rollout plan; the last one counts)
+``rollout``      ``id``, ``owner`` (user@controller), ``playbook``, ``command`` (that runs it again), ``plan`` (the rollout plan; the
+                 last one counts)
 ``transaction``  ``host``, ``batch`` (one batch of the plan, or None), ``state`` (the host's state.json, None where nobody knows
                  it: the host did not answer), ``said``, ``evidence`` (the directory on the controller that its logs were fetched to);
                  a later one of the same host and service replaces the earlier one
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import html
 import math
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +32,9 @@ from ansible_collections.hearth.fleet.plugins.module_utils import wrapped_table
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text
 
 FORMAT, VERSION = "hearth.fleet/rollout", 1
+
+ONE_TIME = ("rollout_confirm", "rollout_promote", "rollout_replan", "rollout_break_lock")
+"""Variables that decide about one run, and must not be repeated unseen."""
 
 PHASES = ("backup", "drain", "stop", "copy", "switch", "start", "ready", "resume", "soak", "commit")
 PHASES_BACK = ("evidence", "back_stop", "back_database", "back_switch", "back_start", "back_ready", "back_resume")
@@ -141,6 +146,30 @@ def failure(host: str, state: Mapping[str, Any], evidence: str = "") -> str:
     lines = [f"{row['host']}: {row['service'] or 'the transaction'} {WORDS[row['outcome']]}: {row['state']}"]
     lines += [f"  evidence: {text(evidence)}"] if evidence else []
     return "\n".join([*lines, *([f"  → on {row['host']}: {row['next']}"] if row["next"] else [])])
+
+
+def same_command(arguments: Mapping[str, Any], default_inventory: object = None) -> str:
+    """Return the command that starts the same playbook on the same hosts, from what ``ansible-playbook`` was called with.
+
+    Values of extra variables, which may be secrets, are left out but for those of rollouts; decisions for one time are left out whole.
+    """
+    words = ["ansible-playbook", *_texts(arguments.get("args"))]
+    inventory = arguments.get("inventory")
+    if inventory != default_inventory:
+        words += [word for one in _texts(inventory) for word in ("-i", one)]
+    if arguments.get("subset"):
+        words += ["--limit", text(arguments["subset"])]
+    for given in _texts(arguments.get("extra_vars")):
+        words += ["-e", given] if given.startswith("@") else [word for one in _assignments(given) for word in ("-e", one)]
+    return " ".join(word if "…" in word else shlex.quote(word) for word in words)
+
+
+def _assignments(given: str) -> list[str]:
+    """Return the ``key=value`` of an extra variable as they may be shown."""
+    if given.lstrip().startswith(("{", "[")):
+        return ["…"]
+    found = [one.partition("=") for one in given.split() if "=" in one]
+    return [f"{name}={value if name.startswith('rollout_') else '…'}" for name, _sign, value in found if name not in ONE_TIME and name.isidentifier()]
 
 
 def progress(report: Document) -> dict[str, Any]:
@@ -435,7 +464,8 @@ def _next(outcome: str, rows: Iterable[Mapping[str, Any]], rollout: Event, end: 
     given = text(end.get("next"))
     if not given and outcome not in (COMMITTED, "nothing"):
         playbook = text(rollout.get("playbook")) or "rolling_upgrade"
-        given = f"ansible-playbook {playbook.replace('_', '-')}.yml" + ("" if outcome in ("unfinished", "paused") else " --check")
+        command = text(rollout.get("command")) or f"ansible-playbook {playbook.replace('_', '-')}.yml"
+        given = command + ("" if outcome in ("unfinished", "paused") else " --check")
     return [*found, *([{"on": "", "command": given}] if given else [])]
 
 

@@ -234,9 +234,31 @@ def _pending(wanted: Mapping[str, Any], unit: Mapping[str, Any], reloadable: Seq
     if unit["stamp"] is None:
         return [Difference(name, "not started by this collection's unit", service, "restart")]
     changed = _changed_files(unit["stamp"]["files"], unit["present"]["files"])
-    reasons = [*_changed_release(unit["stamp"]["release"], unit["present"]["release"]), *(_reason(path, wanted, how) for path, how in changed)]
+    reasons = [
+        *_changed_release(unit["stamp"]["release"], unit["present"]["release"]),
+        *(_reason(path, wanted, f"{how} since the service started") for path, how in changed),
+    ]
     only_reloadable = len(reasons) == len(changed) and all(path in reloadable for path, _how in changed)
     return [Difference(name, reason, service, "reload" if only_reloadable else "restart") for reason in reasons]
+
+
+def following(
+    wanted: Sequence[Mapping[str, Any]], observed: Mapping[str, Any], changing: Mapping[str, str], reloadable: Mapping[str, Sequence[str]]
+) -> list[Difference]:
+    """Return which services must restart or reload once files are written, and why, as ``pending`` will then. Pure.
+
+    ``changing`` are the digests that files are to have, by path.
+    """
+    found = []
+    for one in wanted:
+        name, service, unit = one["name"], one["service"], observed["units"][one["name"]]
+        if unit["active"] not in ("active", "reloading") or unit["stamp"] is None:
+            continue  # it is pending already
+        now = unit["present"]["files"]
+        read = [path for path in (*one["stamp"], f"{UNITS}/{name}") if path in changing and changing[path] != now.get(path)]
+        action = "reload" if all(path in reloadable.get(service, ()) for path in read) else "restart"
+        found += [Difference(name, _reason(path, one, "is to change"), service, action) for path in read]
+    return found
 
 
 def _why_not(unit: Mapping[str, Any]) -> str:
@@ -262,6 +284,6 @@ def _changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> list[tupl
 
 def _reason(path: str, wanted: Mapping[str, Any], how: str) -> str:
     if path == f"{UNITS}/{wanted['name']}":
-        return f"unit file {how} since the service started"
+        return f"unit file {how}"
     kind = "drop-in" if path.startswith(f"{UNITS}/{wanted['name']}.d/") else "config"
-    return f"{kind} {path} {how} since the service started"
+    return f"{kind} {path} {how}"

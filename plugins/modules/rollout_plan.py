@@ -41,6 +41,10 @@ options:
     description: Only restarts and reloads that are pending; new releases wait.
     type: bool
     default: false
+  proposed:
+    description: The hosts are not converged yet. What will have to restart or reload then is part of the plan.
+    type: bool
+    default: false
   rollback:
     description: Go back to O(version), or to the release that ran before.
     type: bool

@@ -245,7 +245,7 @@ def test_f39_a_host_on_its_way_is_in_the_report_before_it_arrives(site: Path) ->
     found = report(site)
     assert found["outcome"] == "unfinished"
     assert found["rows"][0]["state"] == "on its way (begun), ends by itself"
-    assert found["next"] == [{"on": "", "command": "ansible-playbook site.yml"}]
+    assert found["next"] == [{"on": "", "command": f"ansible-playbook site.yml -i {site}/hosts -e @{site}/variables.json"}]
 
 
 TORN = (

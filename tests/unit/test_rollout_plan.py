@@ -253,6 +253,14 @@ def test_what_is_pending_becomes_an_order(action: str, kind: str) -> None:
     assert (row["kind"], row["from"], row["to"], row["reasons"]) == (kind, "0.3.0", "0.3.0", ["config changed"])
 
 
+def test_a_proposed_plan_counts_what_will_have_to_restart() -> None:
+    lab = done()
+    lab.looks["relay1"]["plan"]["follows"] = [{"item": "icnd.service", "reason": "config is to change", "service": "icnd", "action": "restart"}]
+    [row] = lab.plan(Settings(proposed=True))["rows"]
+    assert (row["host"], row["kind"], row["reasons"]) == ("relay1", "restart", ["config is to change"])
+    assert lab.plan()["nothing"], "once the hosts are converged, what restarts is seen"
+
+
 def test_a_restart_that_is_asked_for() -> None:
     planned = done().runs("relay1", "0.3.0", ready=False).plan(Settings(restart=True, hosts=["relay1"]))
     assert [(row["host"], row["kind"], row["note"]) for row in planned["rows"]] == [("relay1", "restart", "not ready now")]
@@ -428,7 +436,7 @@ def test_f42_only_a_ready_answer_counts_for_the_gate() -> None:
     }
     said = rollouts.rollout_gate(Lab().plan(), {"service": "icnd", "hosts": ["relay1"]}, answers)
     assert "1 of 4 hosts would be ready (home1)" in said
-    assert "not ready now: anchor1, relay2" in said
+    assert "not ready now: relay2, anchor1" in said
 
 
 # Transactions that are there already

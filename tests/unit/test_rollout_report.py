@@ -87,6 +87,30 @@ def test_a_halted_rollout_says_what_happened_where_everybody_is_and_what_comes_n
 
 
 @pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        pytest.param({}, "rolling-upgrade.yml", id="plain"),
+        pytest.param({"inventory": ["/etc/fleet"]}, "rolling-upgrade.yml", id="configured-inventory"),
+        pytest.param(
+            {"inventory": ["my fleet"], "subset": "tier1:!relay2"}, "rolling-upgrade.yml -i 'my fleet' --limit 'tier1:!relay2'", id="quoted"
+        ),
+        pytest.param({"extra_vars": ["@extra.yml"]}, "rolling-upgrade.yml -e @extra.yml", id="file"),
+        pytest.param(
+            {"extra_vars": ["token=abc rollout_service=icnd", "rollout_confirm=true", '{"password": "abc"}']},
+            "rolling-upgrade.yml -e token=… -e rollout_service=icnd -e …",
+            id="f60-no-values-that-may-be-secrets",
+        ),
+    ],
+)
+def test_the_command_that_comes_next_is_about_the_same_fleet(arguments: dict[str, Any], command: str) -> None:
+    called = {"args": ("rolling-upgrade.yml",), "inventory": ["/etc/fleet"], "subset": None, "extra_vars": [], **arguments}
+    assert rollout_report.same_command(called, ["/etc/fleet"]) == f"ansible-playbook {command}"
+    started = {**events.begin(plan=only("home1")), "command": f"ansible-playbook {command}"}
+    report = rollout_report.document([started, {"event": "end", "at": NOW, "failed": True, "said": "refused"}], NOW)
+    assert report["next"] == [{"on": "", "command": f"ansible-playbook {command} --check"}]
+
+
+@pytest.mark.parametrize(
     ("outcomes", "end", "outcome", "following"),
     [
         pytest.param(("committed", "committed"), {}, "committed", "", id="good"),

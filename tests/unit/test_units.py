@@ -198,6 +198,28 @@ def test_parse_show_without_an_answer_sees_nothing(shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("observed", "changing", "found"),
+    [
+        pytest.param(seen(), {}, [], id="nothing"),
+        pytest.param(seen(), {CONFIG: FILES[CONFIG]}, [], id="only-its-mode-changes"),
+        pytest.param(seen(), {"/etc/another": "x"}, [], id="not-read-by-it"),
+        pytest.param(seen(), {CONFIG: "c2"}, [("restart", f"config {CONFIG} is to change")], id="config"),
+        pytest.param(seen(), {PEERS: "p2"}, [("reload", f"config {PEERS} is to change")], id="reloadable"),
+        pytest.param(
+            seen(),
+            {PEERS: "p2", FILE: "u2"},
+            [("restart", f"config {PEERS} is to change"), ("restart", "unit file is to change")],
+            id="reload-is-not-enough",
+        ),
+        pytest.param(seen(active="inactive", sub="dead"), {CONFIG: "c2"}, [], id="it-starts-anyway"),
+        pytest.param(seen(stamp=None), {CONFIG: "c2"}, [], id="it-restarts-anyway"),
+    ],
+)
+def test_what_follows_from_what_is_to_be_written(observed: dict[str, Any], changing: dict[str, str], found: list[tuple[str, str]]) -> None:
+    assert said(units.following([WANTED], observed, changing, {"relay": [PEERS]})) == found
+
+
+@pytest.mark.parametrize(
     ("text", "stamp"),
     [
         pytest.param(None, None, id="none"),
