@@ -63,6 +63,18 @@ _FOR_A_PERSON = (NEEDS_OPERATOR, INCONCLUSIVE)
 _WENT_WRONG = (ROLLED_BACK, ABORTED, UNKNOWN)
 _FINAL = (COMMITTED, ROLLED_BACK, ABORTED, INCONCLUSIVE, NEEDS_OPERATOR)
 
+RUNBOOKS = {
+    ROLLED_BACK: "a-host-went-back",
+    ABORTED: "not-drained-nothing-changed",
+    INCONCLUSIVE: "nothing-proves-the-release",
+    NEEDS_OPERATOR: "the-way-back-failed",
+    UNKNOWN: "a-host-is-not-seen-any-more",
+}
+"""The headings of docs/runbooks.md, by outcome of a host."""
+
+UNDECIDED = "the-database-was-converted-and-then-it-failed"
+"""The heading for a host that needs a person's decision, not a repair."""
+
 _COLUMNS = {"host": "HOST", "service": "SERVICE", "from": "FROM", "to": "TO", "outcome": "OUTCOME", "down": "DOWN", "took": "TOOK", "said": "STATE"}
 _SAID_WIDTH = 44
 _TEXT_MAX = 4000  # characters; a daemon's last words may be a core dump
@@ -88,7 +100,8 @@ def document(events: Iterable[Event], now: float) -> Document:
     ``arithmetic``: {``service``, ``hosts``, ``ready``, ``min_available``, ``batch``};
     ``decisions``: {``at``, ``said``} by time; and ``rows``, one for each host and service in the order of the plan:
     ``host``, ``service``, ``batch`` and ``of`` (numbers), ``tier``, ``canary``, ``kind``, ``from``, ``to``, ``outcome`` (of the journal, or running,
-    unknown, pending), ``phase``, ``state`` (in words), ``said``, ``next``, ``evidence``, ``started``, ``ended``, ``seconds``, ``expected_seconds``,
+    unknown, pending), ``phase``, ``state`` (in words), ``said``, ``next``, ``runbook`` (a heading of docs/runbooks.md), ``evidence``,
+    ``started``, ``ended``, ``seconds``, ``expected_seconds``,
     ``downtime`` (stop to first ready), ``out_of_service`` (sum of all gaps), ``gaps``: {``begin``, ``end``}, ``facts``,
     ``phases``: {``phase``, ``begin``, ``end``, ``seconds``, ``said``}.
     """
@@ -212,6 +225,7 @@ def terminal(report: Document, path: str = "") -> str:
         parts += ["", wrapped_table.render(shown, _COLUMNS, {"said": _SAID_WIDTH}), ""]
     parts += [f"skipped: {one['host']}{' ' + one['service'] if one['service'] else ''}: {one['why']}" for one in report["skipped"]]
     parts += [f"next{', on ' + one['on'] if one['on'] else ''}: {one['command']}" for one in report["next"]]
+    parts += [f"runbook: docs/runbooks.md#{one}" for one in dict.fromkeys(row["runbook"] for row in report["rows"]) if one]
     return "\n".join([*parts, *([f"report: {path}"] if path else [])])
 
 
@@ -340,6 +354,7 @@ def _row(key: tuple[str, str], planned: Mapping[str, Any], batch: Mapping[str, A
         "phase": text(state.get("phase")),
         "said": text(state.get("said") or (told or {}).get("said")),
         "next": text(state.get("next")),
+        "runbook": UNDECIDED if state.get("undecided") is True else RUNBOOKS.get(outcome, ""),
         "evidence": text((told or {}).get("evidence")),
         "started": started,
         "ended": ended,

@@ -362,7 +362,11 @@ def test_durations(seconds: float, said: str) -> None:
 def test_terminal_fits_and_ends_with_the_report() -> None:
     shown = rollout_report.terminal(rollout_report.document(events.halted(), NOW), "reports/x.html").splitlines()
     assert shown[0] == f"rollout {events.ID}: halted"
-    assert shown[-2:] == ["next: ansible-playbook rolling-upgrade.yml --check", "report: reports/x.html"]
+    assert shown[-3:] == [
+        "next: ansible-playbook rolling-upgrade.yml --check",
+        "runbook: docs/runbooks.md#a-host-went-back",
+        "report: reports/x.html",
+    ]
     assert max(map(len, shown)) <= 120
 
 

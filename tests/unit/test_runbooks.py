@@ -166,3 +166,9 @@ def test_links_lead_to_a_heading(page: str) -> None:
 def test_every_bad_outcome_has_a_runbook(outcome: str) -> None:
     table = (ROOT / "docs/runbooks.md").read_text().partition("| the run says")[2].partition("\n\n")[0]
     assert f"`{rollout_report.WORDS[outcome]}`" in table
+    assert outcome in rollout_report.RUNBOOKS
+
+
+@pytest.mark.parametrize("heading", [*rollout_report.RUNBOOKS.values(), rollout_report.UNDECIDED])
+def test_what_the_report_names_is_a_runbook(heading: str) -> None:
+    assert heading in anchors(ROOT / "docs/runbooks.md")
