@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -83,7 +84,10 @@ class ActionModule(ActionBase):
             if time.monotonic() > end:
                 return {"failed": True, "changed": True, "transaction": {"outcome": "unknown"}, "msg": unknown(task_vars, problem)}
             if not lost:
-                display.warning(f"{task_vars['inventory_hostname']} cannot be reached; the host goes on by itself, and is asked again: {problem}")
+                # Not as a warning: ansible-core keeps those until the task is over.
+                host = task_vars["inventory_hostname"]
+                said = f"{host} cannot be reached; the host goes on by itself, and is asked again: {problem}"
+                display.display(said, color=constants.COLOR_WARN)
                 lost = True
             time.sleep(PAUSE_SECONDS)
 

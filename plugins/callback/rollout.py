@@ -235,6 +235,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # ansible-core ships no ty
     def v2_runner_on_ok(self, result: Any) -> None:
         """Take what belongs to a rollout; show what has changed or was asked for."""
         if self._take(result, False):
+            self._show_warnings(result)
             return
         if self._says_nothing(result):
             self._show_warnings(result)

@@ -289,7 +289,7 @@ def test_f41_a_lock_is_broken_only_on_purpose(relay: Fleet, silent: int) -> None
 
 
 def test_f32_a_host_that_cannot_be_reached_for_a_while_goes_on_by_itself(relay: Fleet) -> None:
-    with rollouts.meanwhile(rollouts.on_phase, "relay1", "stop", rollouts.cut_off(15)):
+    with rollouts.meanwhile(rollouts.on_phase, "relay1", "stop", rollouts.cut_off(40)):
         said = relay.good(NEW)
     assert "relay1 cannot be reached; the host goes on by itself" in said
     assert rollouts.look("relay1")["current"] == NEW
