@@ -37,6 +37,11 @@ def rollout_questions(slices: list[Mapping[str, Any]], service: str) -> list[dic
 
 def rollout_gate(planned: Mapping[str, Any], batch: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
     """Return why a batch must not begin, empty when it may; ``answers`` is what ``hearth.fleet.readiness`` returned by host."""
+    broken = [
+        f"{host}: {answer.get('msg') or 'no answer'}" for host, answer in answers.items() if not ("services" in answer or answer.get("unreachable"))
+    ]
+    if broken:
+        return "\n".join(["these hosts could not be asked whether they are ready:", *broken])
     ready = [host for host, answer in answers.items() if (answer.get("services") or {}).get(batch["service"], {}).get("ready")]
     return rollout_plan.gate(dict(planned), batch, ready)
 

@@ -437,6 +437,9 @@ def test_f42_only_a_ready_answer_counts_for_the_gate() -> None:
     said = rollouts.rollout_gate(Lab().plan(), {"service": "icnd", "hosts": ["relay1"]}, answers)
     assert "1 of 4 hosts would be ready (home1)" in said
     assert "not ready now: relay2, anchor1" in said
+    assert "relay2: the module broke" in rollouts.rollout_gate(
+        Lab().plan(), {"service": "icnd", "hosts": ["relay1"]}, {"relay2": {"msg": "the module broke"}}
+    )
 
 
 # Transactions that are there already
@@ -588,7 +591,7 @@ def test_f43_another_limit_or_inventory_is_another_rollout(change: Any) -> None:
 def test_an_order_has_all_that_the_host_needs() -> None:
     drain = {"request": "http://127.0.0.1:9100/drain", "deadline": "30s", "force": True}
     rollout = {"soak": "10s", "canary_soak": "60s", "on_inconclusive": "pass"}
-    backup = {"databases": [{"path": "/var/lib/icnd/a.db"}], "command": ["icnctl", "backup"]}
+    backup = {"databases": [{"path": "/var/lib/icnd/a.db"}], "command": ["icnctl", "backup", "{output}"]}
     lab = Lab(drain=drain, rollout=rollout, backup=backup, version_pattern="icnd (.*)")
     planned = lab.plan()
     orders = [rollout_plan.order(planned, batch, batch["hosts"][0], lab.specs["home1"]["rollout"][0], RUN) for batch in planned["batches"]]
@@ -606,7 +609,7 @@ def test_an_order_has_all_that_the_host_needs() -> None:
         "on_inconclusive": "pass", "rollout": {"owner": "ops@laptop", "plan": planned["sha256"], "playbook": "rolling_upgrade"},
     }  # fmt: skip
     assert {key: order[key] for key in expected} == expected
-    assert (order["drain"]["force"], order["drain"]["deadline"], order["backup"]["command"]) == (True, 30, ["icnctl", "backup"])
+    assert (order["drain"]["force"], order["drain"]["deadline"], order["backup"]["command"]) == (True, 30, ["icnctl", "backup", "{output}"])
 
 
 @pytest.mark.parametrize("action", ["restart", "reload"])
