@@ -125,7 +125,7 @@ def snapshot(database: Path, destination: Path) -> bool:
     temporary.unlink(missing_ok=True)
     with said_plainly(destination.parent, f"for a copy of {database}"):
         try:
-            with closing(_open(database)) as source, closing(sqlite3.connect(temporary)) as target:
+            with closing(open_to_read(database)) as source, closing(sqlite3.connect(temporary)) as target:
                 source.backup(target)  # in one go: under a steady writer, one in parts would begin again and again
                 target.execute("PRAGMA journal_mode = DELETE")
                 said = target.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -151,15 +151,20 @@ def schema(database: Path) -> str:
     if not database.exists():
         return ABSENT
     try:
-        with closing(_open(database)) as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite@_%' ESCAPE '@'").fetchall()
+        with closing(open_to_read(database)) as connection:
+            return schema_of(connection)
     except sqlite3.Error as error:
         return f"unreadable: {error}"
+
+
+def schema_of(connection: sqlite3.Connection) -> str:
+    """Return what identifies the schema of an open database, as ``schema`` does. Raises sqlite3.Error."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite@_%' ESCAPE '@'").fetchall()
     return f"{version}:{hashlib.sha256(repr(sorted(map(repr, rows))).encode()).hexdigest()[:16]}"
 
 
-def _open(database: Path) -> sqlite3.Connection:
+def open_to_read(database: Path) -> sqlite3.Connection:
     """Open a database to read it: nothing is created, and no other reader or writer is kept waiting.
 
     Only where a crash left a journal to be rolled back is it opened to be written, as that is what SQLite wants then.
