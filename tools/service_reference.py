@@ -111,7 +111,7 @@ def default(row: Row) -> str:
     value: Any = field.default() if callable(field.default) else field.default
     if value is None:
         return ""
-    if field.kind is schema.DURATION:
+    if field.kind in (schema.DURATION, service_schema.KEEP):
         return f"`{duration_text(value)}`"
     if field.kind is schema.SIZE:
         return f"`{size_text(value) if value else 0}`"
