@@ -55,7 +55,7 @@ lock: ## pin the newest versions of all requirements again
 
 ##@ Test
 .PHONY: test test-fast lint lint-python lint-yaml sanity unit unit-oldest molecule integration integration-rollout pi bench
-test: venv artifacts ## everything, in about half an hour
+test: lab artifacts ## everything, in about half an hour
 	@echo 'Molecule runs beside lint, unit tests and sanity; what each of them says is shown when it has ended.'
 	$(MAKE) --jobs=2 --output-sync=target molecule lint unit sanity
 	$(MAKE) integration
@@ -94,14 +94,16 @@ ROLLOUT_TESTS := tests/integration/test_rollout.py
 ROLLOUT_CORE := f29 or f30 or f36 or f40 or f42 or f46 or bad_input
 ROLLOUT_MORE := $(addprefix tests/integration/,test_rollout_matrix.py test_rollout_load.py)
 MATRIX_HOSTS := $(addprefix rollout-matrix-,home1 relay1 relay2)
+BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py test_restore.py test_drill.py)
 # The others need one host at a time: those on Debian 12 and those on Debian 13 run side by side.
-HOST_TESTS := tests/integration $(addprefix --ignore=,$(FLEET_TESTS) $(ROLLOUT_TESTS) $(ROLLOUT_MORE))
+HOST_TESTS := tests/integration $(addprefix --ignore=,$(FLEET_TESTS) $(ROLLOUT_TESTS) $(ROLLOUT_MORE) $(BACKUP_TESTS))
 ON_DEBIAN_13 := home1 or relay2
 
 integration: lab artifacts ## what can go wrong, done to real hosts of the lab
 	tests/lab/lab reset $(LAB_HOSTS)
 	pytest $(FLEET_TESTS)
 	pytest $(ROLLOUT_TESTS) -k '$(ROLLOUT_CORE)'
+	pytest $(BACKUP_TESTS)
 	tests/lab/lab reset $(LAB_HOSTS)
 	$(MAKE) --jobs=2 --output-sync integration-debian12 integration-debian13
 

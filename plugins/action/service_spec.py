@@ -18,17 +18,19 @@ from ansible.parsing.utils.yaml import from_yaml
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 
-from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, slices
+from ansible_collections.hearth.fleet.plugins.module_utils import drill_slice, service_spec, slices
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, suggest
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ROLES_WITH_INPUTS = ("account", "release", "config", "unit", "firewall", "preflight", "rollout")
+ROLES_WITH_INPUTS = ("account", "release", "config", "unit", "firewall", "backup", "drill", "preflight", "rollout")
 FLEET_VARIABLES = ("fleet_services", "fleet_placement", "fleet_overrides", "fleet_tiers")
 HOST_VARIABLES = ("fleet_addresses",)
 PLUGIN_VARIABLES = ("rollout_report",)
 """Variables of the collection's callback, whose names begin as those of a role do."""
+PLAYBOOK_VARIABLES = ("backup_service", "backup_hold", "backup_status_report")
+"""Variables that playbooks take from the command line, whose names begin as those of a role do."""
 
 
 @cache
@@ -133,6 +135,7 @@ class ActionModule(ActionBase):
         joined = service_spec.join(fleet, catalogues, mistakes)
         mistakes.extend(_unreadable(hosts.values()))
         specs = {}
+        of_drills = {}
         for name, variables in hosts.items():
             sources = slices.Sources(
                 template=variables.template_file, read=lambda path: self.read_text(path, "files"), find=lambda path: self.find(path, "files")
@@ -140,6 +143,8 @@ class ActionModule(ActionBase):
             inputs = self._role_inputs(variables, mistakes)
             if inputs is not None:
                 specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
+                of_drills[name] = {**inputs["backup"], **inputs["drill"]}
+        drill_slice.add_to(specs, of_drills, lambda path: self.read_text(path, "files"), mistakes)
         if mistakes:
             result.update(failed=True, msg=str(InventoryError(mistakes)))
         else:
@@ -213,7 +218,7 @@ class ActionModule(ActionBase):
             for message in checked.error_messages:
                 mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
             for name in variables.names():
-                if name.startswith(f"{role}_") and name not in options and name not in PLUGIN_VARIABLES:
+                if name.startswith(f"{role}_") and name not in options and name not in (*PLUGIN_VARIABLES, *PLAYBOOK_VARIABLES):
                     mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options)))
             if not checked.error_messages:
                 inputs[role] = plain(checked.validated_parameters)

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import (
+    backup_commands,
     cold_copy,
+    drill_commands,
     releases,
+    restore_swap,
     rollout_look,
     table,
     transaction,
@@ -50,7 +53,12 @@ _RELEASES = {"service": "SERVICE", "version": "RELEASE", "state": "STATE", "inst
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status: 0 for success, 1 where something is wrong or open, 2 for what cannot be done."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["backup"]:  # which accounts of services run, too
+        return backup_commands.main(words[1:])
+    if words[:1] == ["drill"]:
+        return drill_commands.main(words[1:])
+    options = _parser().parse_args(words)
     if os.geteuid() != 0:
         _complain("hearthctl: only root may look at transactions\n  → sudo hearthctl …")
         return 2
@@ -89,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         command(name, _promote, "keep the new release of a rollout that waits for a decision", service="one")
     command("resolve", _resolve, "say that you have settled what a rollout could not", service="one")
     command("resume", _resume, "take up what a boot or a crash interrupted")
+    backups = commands.add_parser("backup", help="make and see the backups of this host", description="Make and see the backups of this host.")
+    backup_commands.add_verbs(backups.add_subparsers(metavar="VERB", required=True))
+    drills = commands.add_parser("drill", help="prove that backups come back", description="Prove that backups come back.")
+    drill_commands.add_verbs(drills.add_subparsers(metavar="VERB", required=True))
     engine = commands.add_parser("transaction", help="what systemd runs; nothing for people").add_subparsers(metavar="VERB", required=True)
     run = engine.add_parser("run", help="bring a transaction to its outcome")
     run.add_argument("service", metavar="SERVICE")
@@ -354,7 +366,7 @@ def _who() -> str:
 
 def _resume(options: argparse.Namespace) -> int:
     del options
-    for said in transaction_host.adopt_all():
+    for said in (*restore_swap.resume_all(), *transaction_host.adopt_all()):
         _tell(said)
     return 0
 

@@ -12,11 +12,22 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import accounts, paths, preflight, releases, rollout_look, ufw_rules, unit_marks, units
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    accounts,
+    backup_area,
+    drill_area,
+    paths,
+    preflight,
+    releases,
+    rollout_look,
+    ufw_rules,
+    unit_marks,
+    units,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
-AREAS = ("account", "release", "config", "unit", "firewall")
+AREAS = ("account", "release", "config", "unit", "firewall", "backup", "drill")
 """The roles that bring a host to its desired state, in the order in which they act."""
 
 
@@ -25,7 +36,7 @@ def look(wanted: Mapping[str, Any], *, controller_time: float | None, resolved: 
 
     ``controller_time`` (seconds since 1970) and ``resolved`` (name: addresses) are what only the controller knows.
     """
-    seen_units = units.look(wanted["unit"]["units"])
+    seen_units = units.look(wanted["unit"]["units"], others=[*wanted["backup"]["units"], *wanted["drill"]["units"]])
     account = wanted["account"]
     return {
         "account": accounts.look(account),
@@ -34,6 +45,8 @@ def look(wanted: Mapping[str, Any], *, controller_time: float | None, resolved: 
         "release": releases.look(wanted["release"], units.running(seen_units)),
         "unit": seen_units,
         "firewall": ufw_rules.look(wanted["firewall"]) if wanted["firewall"]["managed"] else None,
+        "backup": backup_area.look(wanted["backup"], seen_units["others"]),
+        "drill": drill_area.look(wanted["drill"], seen_units["others"]),
         "rollout": rollout_look.look(one["service"] for one in wanted["rollout"]),
         "preflight": preflight.look({**wanted["preflight"], "controller_time": controller_time, "resolved": resolved}),
     }
@@ -57,6 +70,8 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
         "config": [*_paths(wanted["config"], observed, held), *_bootstraps(wanted["config"]["bootstrap"], observed["bootstrap"])],
         "unit": [*_paths(wanted["unit"], observed, []), *units.diff(wanted["unit"]["units"], observed["unit"], held=held)],
         "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]) if wanted["firewall"]["managed"] else [],
+        "backup": backup_area.diff(wanted["backup"], observed["backup"]),
+        "drill": drill_area.diff(wanted["drill"], observed["drill"]),
     }
     reloadable = {one["service"]: one["reloadable"] for one in wanted["rollout"]}
     pending = units.pending(wanted["unit"]["units"], observed["unit"], reloadable)
@@ -130,6 +145,7 @@ def _status(service: str, unit: str, observed: Mapping[str, Any]) -> dict[str, A
     """Return what a table of services shows about one of them."""
     seen = observed["release"]["services"][service]
     state = observed["unit"]["units"][unit]
+    backed_up = observed["backup"]["succeeded"].get(f"{service}.data")
     return {
         "release": seen["started"] or seen["current"] if seen["running"] else seen["current"],
         "installed": sorted(seen["installed"]),
@@ -138,4 +154,5 @@ def _status(service: str, unit: str, observed: Mapping[str, Any]) -> dict[str, A
         "state": state["active"],
         "since": state["since"],
         "restarts": state["restarts"],
+        "backup_age": None if backed_up is None else max(0, int(observed["rollout"]["now"] - backed_up)),
     }

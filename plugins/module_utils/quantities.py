@@ -9,6 +9,7 @@ import re
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_UNITS_OF_TIME = (86400, 3600, 60, 1)
 
 _DURATION = re.compile(r"(?:\d+(?:min|[smhdw]))+")
 _DURATION_PART = re.compile(r"(\d+)(min|[smhdw])")
@@ -55,6 +56,15 @@ def duration_text(total: int) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def since_text(seconds: int | None) -> str:
+    """Return how long something lasts in its two largest units of time: ``3d4h``, ``12m5s``; empty when nobody knows."""
+    if seconds is None:
+        return ""
+    largest = next((unit for unit in _UNITS_OF_TIME if seconds >= unit), 1)
+    smaller = _UNITS_OF_TIME[min(_UNITS_OF_TIME.index(largest) + 1, len(_UNITS_OF_TIME) - 1)]
+    return duration_text(seconds - seconds % smaller)
 
 
 def size_text(count: int) -> str:

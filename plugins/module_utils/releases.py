@@ -290,7 +290,7 @@ def link_target(release: Mapping[str, Any], name: str) -> str:
 
 def stale_links(release: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
     """Return links in /usr/local/bin to binaries that the service no longer names; none while another release runs."""
-    if is_held(release, seen):
+    if is_held(release, seen) or not release.get("linked", True):
         return []
     return sorted(name for name in seen["links"] if name not in release["binaries"])
 
@@ -364,9 +364,14 @@ def _diff_current(release: Mapping[str, Any], seen: Mapping[str, Any]) -> list[t
     return [(f"{release['root']}/current", reason, "switch")]
 
 
+def linked(release: Mapping[str, Any]) -> list[str]:
+    """Return the binaries that have links in /usr/local/bin: all of them, or none (``linked``)."""
+    return list(release["binaries"]) if release.get("linked", True) else []
+
+
 def _diff_links(release: Mapping[str, Any], seen: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     steps = []
-    for name in release["binaries"]:
+    for name in linked(release):
         path, target, found = f"/{LINKS}/{name}", link_target(release, name), seen["links"].get(name)
         if found is None:
             steps.append((path, "link is missing", "create"))

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import status, wrapped_table
+from ansible_collections.hearth.fleet.plugins.module_utils import wrapped_table
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
-from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text
+from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text, since_text
 
 _COLUMNS = {
     "batch": "BATCH",
@@ -58,7 +58,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         **row,
         "batch": f"{row['batch']}/{row['of']}{' canary' if row['canary'] else ''}",
         "change": f"{row['kind']} {version}",
-        "backup": "none" if row["backup_age"] is None else f"{status.since_text(row['backup_age'])} ago",
+        "backup": "none" if row["backup_age"] is None else f"{since_text(row['backup_age'])} ago",
         "down": _down(row),
         "note": row["note"] or ("; ".join(row["reasons"]) if row["from"] == row["to"] else ""),
     }

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
+from ansible_collections.hearth.fleet.plugins.module_utils import backup_formats
 from ansible_collections.hearth.fleet.plugins.module_utils.headers import is_line
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
     ANY,
@@ -99,16 +100,6 @@ def _probe(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"tcp://[^\s/]+:\d{1,5}", value):
         return value
     return _url("http", "https").parse(value)
-
-
-def _recipient(value: Any) -> str:
-    if isinstance(value, str) and (
-        re.fullmatch(r"age1[02-9ac-hj-np-z]{58}", value) or re.fullmatch(r"ssh-(ed25519|rsa) [A-Za-z0-9+/=]{60,}( .*)?", value)
-    ):
-        return value
-    if isinstance(value, str) and value.startswith("AGE-SECRET-KEY-"):
-        raise ValueError("this is a private identity, which no host may hold; write its public recipient, age1…")
-    raise ValueError(f"{describe(value)} is not an age recipient; write age1… (58 more characters) or an ssh-ed25519 public key")
 
 
 def _secret(value: Any) -> str:
@@ -395,6 +386,9 @@ UNIT = Record(
         "start_timeout": Field(DURATION, "How long a start may take.", default=90),
         "stop_timeout": Field(DURATION, "How long a stop may take before it is killed.", default=90),
         "kill_signal": Field(SIGNAL, "The signal that stops it.", default="SIGTERM"),
+        "success_exit_status": Field(
+            ListOf(integer(1, 255), single=True), "Exit statuses that are no failure, as with daemons that answer SIGTERM with 143.", default=list
+        ),
         "after": Field(
             ListOf(TEXT),
             "What starts earlier, where it is there: services of this fleet by their names, or units with their suffix (`redis-server.service`).",
@@ -491,27 +485,90 @@ ROLLOUT = Record(
     },
 )
 
-BACKUP = Record(
-    optional=True,
+KEEP = Scalar("days (30d), or forever", backup_formats.keep)
+
+DATABASE = Record(
     fields={
-        "databases": Field(
+        "path": Field(ABSOLUTE, "The database file, in one of the service's directories.", required=True),
+        "engine": Field(choice("sqlite"), "Its engine.", default="sqlite"),
+        "tables": Field(ListOf(TEXT), "Tables that must be in it.", default=list),
+        "sentinel": Field(
+            Scalar("one SELECT", backup_formats.sentinel),
+            "A question with one value for an answer. The answer is kept with the backup, and a restored database must give the same.",
+            example="SELECT max(id) FROM blobs",
+        ),
+    },
+)
+
+DRILL = Record(
+    fields={
+        "enabled": Field(FLAG, "Whether the runner restores it at all.", default=True),
+        "start": Field(FLAG, "Whether the daemon is started on it, too. Default: whether there are databases in it."),
+        "command": Field(ARGV, "The daemon and its arguments in the sandbox. Default: the service's `command`.", default=list),
+        "environment": Field(
+            MapOf(ANY_TEXT, key=ENV_NAME, key_label="variable"),
+            "Environment variables beside, or instead of, the service's own. Its secrets never get there: the daemon finds made-up values.",
+            default=dict,
+        ),
+        "files": Field(
             ListOf(
                 Record(
                     fields={
-                        "path": Field(ABSOLUTE, "The database file.", required=True),
-                        "engine": Field(choice("sqlite"), "Its engine.", default="sqlite"),
-                        "tables": Field(ListOf(TEXT), "Tables that must be in it.", default=list),
+                        "path": Field(ABSOLUTE, "Where the daemon looks for it.", required=True),
+                        "content": Field(TEXT, "Its text.", required=True),
                     },
                 )
             ),
-            "Databases, taken consistently while the daemon writes.",
+            "Files beside, or instead of, the service's rendered `config`; those with secrets are never copied.",
             default=list,
         ),
-        "files": Field(ListOf(ABSOLUTE), "Files and directories.", default=list),
-        "command": Field(ARGV, "The service's own backup command; `{output}` stands for the file it must write.", default=list),
-        "schedule": Field(TEXT, "When: hourly, daily, weekly or a systemd calendar expression.", default="daily"),
-        "keep": Field(DURATION, "How long a backup is kept.", default=30 * 86400),
-        "recipients": Field(ListOf(Scalar("age recipient", _recipient), single=True), "Public keys that can open it.", default=list),
+        "ready": Field(OneOf((PROBE, REQUEST)), "How the daemon is asked in the sandbox. Default: `health.ready`."),
+        "deadline": Field(DURATION, "How long it may take to become ready. Default: `health.deadline`."),
+    },
+)
+
+BACKUP_SET: dict[str, Field] = {
+    "databases": Field(ListOf(DATABASE), "Databases, taken consistently while the daemon writes.", default=list),
+    "files": Field(ListOf(ABSOLUTE), "Files and directories.", default=list),
+    "command": Field(ARGV, "The service's own backup command, run as `user`; `{output}` stands for the file that it must write.", default=list),
+    "schedule": Field(
+        Scalar("schedule", backup_formats.schedule),
+        "When: `hourly`, `daily`, `weekly`, `monthly`, a systemd calendar expression, or `changes`: whenever one of the files changes.",
+        default="daily",
+    ),
+    "keep": Field(
+        KEEP,
+        "How long a backup is kept, in whole days, or `forever`. The store expires it; no host can delete.",
+        default=30 * 86400,
+    ),
+    "max_age": Field(
+        DURATION,
+        "How old the newest backup may become before it counts as overdue. Default: 3h for hourly, 2d for daily, 9d for weekly, 33d for monthly, "
+        "never for `changes`, else 2d.",
+    ),
+    "recipients": Field(
+        ListOf(Scalar("age recipient", backup_formats.recipient), single=True),
+        "Public keys that can open it, besides `backup_recipients`.",
+        default=list,
+    ),
+    "user": Field(
+        UNIX_NAME,
+        "The account that makes the backup: root, or the service's. Default: the service's where all of it lies in the service's own directories.",
+    ),
+    "drill": Field(DRILL, "What is different where a drill restores it into a sandbox without a network, and starts the daemon on it."),
+}
+"""What is backed up together, on one schedule, and kept for one time."""
+
+BACKUP = Record(
+    optional=True,
+    fields={
+        **BACKUP_SET,
+        "more": Field(
+            MapOf(Record(optional=True, fields=BACKUP_SET), key=r"[a-z][a-z0-9-]{0,30}", key_label="set"),
+            "Further sets by name, each with the keys above, for what has another schedule or is kept for another time.",
+            default=dict,
+            example="{identity: {files: [/var/lib/daemon/key], keep: forever}}",
+        ),
     },
 )
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import headers
+from ansible_collections.hearth.fleet.plugins.module_utils import backup_spec, headers
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
@@ -307,6 +307,7 @@ def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     privileged = any(int(port["port"].partition(":")[0]) < 1024 and port["listen"] for port in spec["ports"])
     if privileged and "CAP_NET_BIND_SERVICE" not in spec["sandbox"]["capabilities"]:
         spec["sandbox"]["capabilities"].append("CAP_NET_BIND_SERVICE")
+    backup_spec.fill(spec)
 
 
 def _add_home(spec: dict[str, Any]) -> None:
@@ -388,7 +389,7 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_secrets,
         _check_headers,
         _check_repetitions,
-        _check_databases,
+        backup_spec.check,
         _check_rollout,
         _check_homes,
     ):
@@ -466,14 +467,6 @@ def _check_repetitions(spec: dict[str, Any], mistakes: list[Mistake], path: str)
         mistakes.extend(
             Mistake(f"{path}.{section}[{index}].{key}", f"{name!r} stands there twice") for index, name in enumerate(names) if name in names[:index]
         )
-
-
-def _check_databases(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
-    roots = list(dict.fromkeys([spec["account"]["home"], *(directory["path"] for directory in spec["directories"])]))
-    for index, database in enumerate((spec["backup"] or {}).get("databases", [])):
-        if not any(database["path"].startswith(root.rstrip("/") + "/") for root in roots):
-            problem = f"{database['path']} is outside the service's directories"
-            mistakes.append(Mistake(f"{path}.backup.databases[{index}].path", problem, f"they are: {', '.join(roots)}"))
 
 
 def _check_homes(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:

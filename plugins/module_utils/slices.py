@@ -16,7 +16,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Callable
 
-from ansible_collections.hearth.fleet.plugins.module_utils import config_formats, host_tools, preflight_policy, unit_file, unit_marks
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    backup_slice,
+    backup_spec,
+    config_formats,
+    drill_slice,
+    host_tools,
+    preflight_policy,
+    unit_file,
+    unit_marks,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
@@ -62,6 +71,8 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
         },
         "unit": unit,
         "firewall": firewall_slice(services, inputs["firewall"]),
+        "backup": backup_slice.backup_slice(name, services, inputs["backup"], inputs["unit"]["unit_exposure_max"], sources.read, mistakes),
+        "drill": drill_slice.nothing(),  # until the whole fleet is known
         "preflight": preflight_slice(services, joined["tier"], inputs["preflight"], addresses, mistakes),
         "rollout": [rollout(services[one["service"]], files[one["service"]], one) for one in unit["units"]],
     }
@@ -82,6 +93,8 @@ def without_content(wanted: Mapping[str, Any]) -> dict[str, Any]:
             "units": [{key: value for key, value in unit.items() if key != "content"} for unit in wanted["unit"]["units"]],
         },
         "firewall": wanted["firewall"],
+        "backup": backup_slice.without_content(wanted["backup"], bare),
+        "drill": drill_slice.without_content(wanted["drill"], bare),
         "preflight": wanted["preflight"],
         "rollout": [{key: one[key] for key in _TO_LOOK_AT_SERVICES} for one in wanted["rollout"]],
     }
@@ -471,7 +484,6 @@ def rollout(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: M
     their digests, the unit last; ``running`` names those that the daemon has read when it runs.
     """
     unit_entry = unit_marks.entry(unit)
-    backup = spec["backup"] or {"databases": [], "command": []}
     return {
         "service": spec["name"],
         "unit": spec["unit"]["name"],
@@ -485,8 +497,8 @@ def rollout(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: M
         "group": spec["account"]["group"],
         "files": [{key: file[key] for key in ("path", "owner", "group", "mode", "sha256")} for file in (*files, unit_entry)],
         "running": [*unit["stamp"], unit_entry["path"]],
-        "databases": backup["databases"],
-        "backup_command": backup["command"],
+        "databases": backup_spec.databases_of(spec),
+        "backup_command": (spec["backup"] or {}).get("command", []),
         "drain": spec["drain"],
         "stop_timeout": spec["unit"]["stop_timeout"],
         "start_timeout": spec["unit"]["start_timeout"],

@@ -306,7 +306,7 @@ def _repair_directories(home: Path) -> None:
 def _link_binaries(release: Mapping[str, Any], seen: Mapping[str, Any], root: str) -> None:
     directory = releases.at(root, releases.LINKS)
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for name in release["binaries"]:
+    for name in releases.linked(release):
         target = releases.link_target(release, name)
         if seen["links"].get(name) == "":
             (directory / name).replace(directory / f"{name}.old")

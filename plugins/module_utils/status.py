@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import wrapped_table
 from ansible_collections.hearth.fleet.plugins.module_utils.plan import AREAS
-from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text
+from ansible_collections.hearth.fleet.plugins.module_utils.quantities import since_text
 
 _COLUMNS = {
     "host": "HOST",
@@ -23,7 +23,6 @@ _COLUMNS = {
     "state": "STATE",
     "pending": "PENDING",
 }
-_UNITS_OF_TIME = (86400, 3600, 60, 1)
 
 
 def rows(specs: Mapping[str, Any], looks: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -41,15 +40,6 @@ def render(status: Iterable[Mapping[str, Any]]) -> str:
     """Return rows as a table for people."""
     shown = [{**row, "since": since_text(row["since_seconds"]), "pending": "; ".join(row["pending"])} for row in status]
     return wrapped_table.render(shown, _COLUMNS, {"state": 24, "pending": 40})
-
-
-def since_text(seconds: int | None) -> str:
-    """Return how long something lasts in its two largest units of time: ``3d4h``, ``12m5s``; empty when nobody knows."""
-    if seconds is None:
-        return ""
-    largest = next((unit for unit in _UNITS_OF_TIME if seconds >= unit), 1)
-    smaller = _UNITS_OF_TIME[min(_UNITS_OF_TIME.index(largest) + 1, len(_UNITS_OF_TIME) - 1)]
-    return duration_text(seconds - seconds % smaller)
 
 
 def since_seconds(timestamp: str, now: float) -> int | None:

@@ -35,8 +35,19 @@ class Systemd:
             said = (errors or output).strip()
             raise FleetError(f"systemctl {' '.join(words)} failed (exit code {code}): {said}\n  → once that is solved, running this again resumes")
 
+    def why_no_schedule(self, schedule: str) -> str:
+        """Return what systemd has against a calendar expression; empty when it takes it, or cannot be asked."""
+        if self.analyze is None:
+            return ""
+        code, output, errors = self._module.run_command([self.analyze, "calendar", "--", schedule], environ_update=ENVIRONMENT)
+        said = (errors or output).strip().splitlines()
+        return (said or [f"exit code {code}"])[0] if code else ""
+
     def judge(self, candidates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Return the exposures of new unit files. Raises FleetError if one is not sound, or more exposed than it may be."""
+        """Return the exposures of new unit files. Raises FleetError if one is not sound, or more exposed than it may be.
+
+        What starts services (timers and the like) is verified with them, and has no exposure of its own.
+        """
         if not candidates:
             return {}
         if self.analyze is None:
@@ -52,7 +63,8 @@ class Systemd:
             recent = self._version() >= OFFLINE_SECURITY
             self._verify(files, directory, recent)
             if recent:
-                return self._measure(candidates, files)
+                services = [one for one in candidates if one["name"].endswith(".service")]
+                return self._measure(services, [os.path.join(directory, one["name"]) for one in services])
         self._module.warn(f"the exposure of units was not measured: this host's systemd is older than {OFFLINE_SECURITY}")
         return {}
 

@@ -120,8 +120,10 @@ def _reload(reload: Mapping[str, Any], where: str) -> str:
 
 def _behaviour(unit: Mapping[str, Any]) -> list[Directive]:
     watchdog = [("WatchdogSec", str(unit["watchdog"]))] if unit["watchdog"] else []
+    success = [("SuccessExitStatus", " ".join(map(str, unit["success_exit_status"])))] if unit["success_exit_status"] else []
     return [
         *watchdog,
+        *success,
         ("Restart", unit["restart"]),
         ("RestartSec", str(unit["restart_delay"])),
         ("TimeoutStartSec", str(unit["start_timeout"])),

@@ -47,21 +47,27 @@ _PROPERTIES = (
 # Looking
 
 
-def look(wanted: Sequence[Mapping[str, Any]], root: str = "/") -> dict[str, Any]:
+def look(wanted: Sequence[Mapping[str, Any]], root: str = "/", others: Sequence[str] = ()) -> dict[str, Any]:
     """Return what the host's units are like; changes nothing, and asks systemd once for all of them.
 
     ``units`` holds an observation for each wanted unit, ``ours`` the services of all units on the host that bear our
-    header, by unit. Without systemd, or before the first converge, everything is simply not there. ``root`` is where
-    the host's files are.
+    header, by unit, ``others`` what systemd says of further units, by name. Without systemd, or before the first converge,
+    everything is simply not there. ``root`` is where the host's files are.
     """
     ours = _units_with_header(os.path.join(root, UNITS[1:]))
     names = [one["name"] for one in wanted]
-    states = parse_show(_show(names), names)
+    states = states_of([*names, *others])
     files = paths.look([{"path": os.path.join(root, UNITS[1:], name)} for name in names])
     return {
         "units": {one["name"]: {**states[one["name"]], **_look_at(one, files[os.path.join(root, UNITS[1:], one["name"])], root)} for one in wanted},
         "ours": ours,
+        "others": {name: states[name] for name in others},
     }
+
+
+def states_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what systemd says of units, by name, asked once for all of them."""
+    return parse_show(_show(names), names)
 
 
 def _look_at(wanted: Mapping[str, Any], file: Mapping[str, Any], root: str) -> dict[str, Any]:

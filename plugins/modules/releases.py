@@ -54,6 +54,10 @@ options:
           - V({version}) and V({arch}) are replaced. Each gets a link in C(/usr/local/bin).
         type: dict
         required: true
+      linked:
+        description: Whether the programs get those links.
+        type: bool
+        default: true
       signature:
         description: A signature of the artifact, pinned to one signer.
         type: dict
@@ -222,6 +226,7 @@ RELEASE = {
     "artifacts": {"type": "dict", "required": True},
     "format": {"type": "str", "choices": list(FORMATS), "default": "auto"},
     "binaries": {"type": "dict", "required": True},
+    "linked": {"type": "bool", "default": True},
     "signature": {"type": "dict", "options": SIGNATURE},
     "keep": {"type": "int", "default": 3},
     "version_command": {"type": "list", "elements": "str", "default": []},

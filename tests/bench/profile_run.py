@@ -51,7 +51,7 @@ import json, sys, time
 from pathlib import Path
 [unpacked] = Path().glob("**/debug_dir")
 sys.path.insert(0, str(unpacked))
-from ansible_collections.hearth.fleet.plugins.module_utils import accounts, host_facts, paths, plan, preflight, releases, ufw_rules, units
+from ansible_collections.hearth.fleet.plugins.module_utils import accounts, backup_area, paths, plan, preflight, releases, ufw_rules, units
 wanted = json.loads((unpacked / "args").read_text())["ANSIBLE_MODULE_ARGS"]["specs"]
 def timed(name, call):
     times = []
@@ -61,11 +61,12 @@ def timed(name, call):
         times.append(time.perf_counter() - start)
     print(f"{1000 * sorted(times)[2]:7.1f} ms    {name}")
     return result
-seen = units.look(wanted["unit"]["units"])
+seen = units.look(wanted["unit"]["units"], others=wanted["backup"]["units"])
 observed = timed("plan.look: everything below", lambda: plan.look(wanted, controller_time=time.time(), resolved={}))
-timed("  units (systemctl show)", lambda: units.look(wanted["unit"]["units"]))
+timed("  units (systemctl show)", lambda: units.look(wanted["unit"]["units"], others=wanted["backup"]["units"]))
 timed("  releases (digest of the release)", lambda: releases.look(wanted["release"], units.running(seen)))
 timed("  firewall (iptables-save, ip6tables-save)", lambda: ufw_rules.look(wanted["firewall"]))
+timed("  backup", lambda: backup_area.look(wanted["backup"], seen["others"]))
 timed("  preflight (dpkg, /proc)", lambda: preflight.look(wanted["preflight"]))
 timed("  accounts", lambda: accounts.look(wanted["account"]))
 timed("  paths", lambda: paths.look([*wanted["account"]["paths"], *wanted["config"]["paths"], *wanted["unit"]["paths"]]))

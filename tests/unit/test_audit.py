@@ -36,7 +36,9 @@ class Fleet:
     """What the modules saw of two hosts on which everything is right."""
 
     def __init__(self) -> None:
-        areas = {area: [] for area in ("account", "release", "config", "unit", "firewall", "preflight", "staged", "rollout", "start")}
+        areas = {
+            area: [] for area in ("account", "release", "config", "unit", "firewall", "backup", "drill", "preflight", "staged", "rollout", "start")
+        }
         service = {"state": "active", "ready": True}
         sockets = [socket(8080), socket(9100), socket(9000, "127.0.0.1", closed=True), socket(22, "0.0.0.0", unit="")]
         units = {"icnd.service": {"score": 1.1, "causes": ["PrivateNetwork="], "drop_ins": []}}
@@ -71,7 +73,7 @@ def test_nothing_found(fleet: Fleet) -> None:
     assert audit.render(report) == "verified: 2 hosts, 2 services, 2 probes, nothing found"
 
 
-@pytest.mark.parametrize("area", ["account", "release", "config", "unit", "firewall"])
+@pytest.mark.parametrize("area", ["account", "release", "config", "unit", "firewall", "backup", "drill"])
 def test_every_difference_of_the_plan_is_drift(fleet: Fleet, area: str) -> None:
     fleet.plan[area].append({"item": "/etc/icn/config.toml", "reason": "content differs", "service": "icnd", "action": ""})
     finding = fleet.only()

@@ -92,6 +92,42 @@ LATER = {
     "recipient": "fleet_services.third.backup.recipients[0]: ",
 }
 
+BACKUPS = """
+fleet_placement: {icn: [icnd]}
+fleet_services:
+  icnd:
+    version: "1.0"
+    artifact: {url: "https://example.org/{version}", sha256: DIGEST}
+    command: [icnd]
+    backup:
+      databases: [{path: /srv/icn.db}]
+      schedule: "half past nine"
+      keep: 36h
+      more: {Keys: {files: [/var/lib/icnd/key]}, empty: {schedule: weekly}}
+""".replace("DIGEST", fleets.DIGEST)
+
+SAID_OF_BACKUPS = {
+    "schedule": "fleet_services.icnd.backup.schedule: 'half past nine' (a text) is not a schedule",
+    "keep": "fleet_services.icnd.backup.keep: '36h' is not how long to keep a backup",
+    "set name": "fleet_services.icnd.backup.more.Keys: 'Keys' is not a set",
+}
+SAID_OF_SETS = {
+    "database": "fleet_services.icnd.backup.databases[0].path: /srv/icn.db is outside the service's directories",
+    "empty set": "fleet_services.icnd.backup.more.empty: there is nothing in it",
+}
+STORE = """
+backup_store: {endpoint: s3.example.org, bucket: My Bucket}
+backup_recipients: [age1nonsense]
+backup_access_key_id: "ID"
+backup_identiti: x
+"""
+SAID_OF_THE_STORE = {
+    "endpoint": "backup_store.endpoint: 's3.example.org' is not the URL of a store",
+    "bucket": "backup_store.bucket: 'My Bucket' cannot name a bucket",
+    "credentials": "backup_secret_access_key: missing, but backup_store names a store",
+    "input": "backup_identiti: unknown input of role backup",
+}
+
 BETWEEN = ("same port", "same account", "same path", "url", "toml")
 """What is only looked at where no service has a mistake of its own."""
 
@@ -139,6 +175,20 @@ def test_f58_mistakes_between_services_are_said(tmp_path: Path) -> None:
     one["fleet_services"]["third"]["config"] = [{"path": "/etc/second/second.toml", "content": {}}]
     one["fleet_services"]["second"]["ports"] = [{"name": "http", "port": 8080, "from": "any"}, {"name": "other", "port": 8080, "from": "any"}]
     assert_said(run(tmp_path / "again", yaml.safe_dump(one)), {key: LATER[key] for key in BETWEEN})
+
+
+def test_bad_backups_are_said_before_any_host_is_touched(tmp_path: Path) -> None:
+    assert_said(run(tmp_path / "words", BACKUPS), SAID_OF_BACKUPS)
+    sets = yaml.safe_load(BACKUPS)
+    backup = sets["fleet_services"]["icnd"]["backup"]
+    backup.update(schedule="daily", keep="30d", more={"empty": {"schedule": "weekly"}})
+    assert_said(run(tmp_path / "sets", yaml.safe_dump(sets)), SAID_OF_SETS)
+    backup.update(databases=[{"path": "/var/lib/icnd/icn.db"}], more={})
+    assert_said(run(tmp_path / "store", yaml.safe_dump(sets) + STORE), SAID_OF_THE_STORE)
+    sound = "backup_store: {endpoint: 'https://s3.example.org', bucket: fleet}\nbackup_access_key_id: ID\nbackup_secret_access_key: hunter2\n"
+    nobody = run(tmp_path / "nobody", yaml.safe_dump(sets) + sound)
+    assert_said(nobody, {"f14": "fleet_services.icnd.backup.recipients: there is nobody to encrypt for"})
+    assert "hunter2" not in nobody.stdout + nobody.stderr
 
 
 def test_an_unreadable_vault_file_is_said(tmp_path: Path) -> None:

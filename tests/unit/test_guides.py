@@ -17,7 +17,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import service_schema
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import InventoryError, Mistake
 
 DOCS = joining.ROOT / "docs"
-GUIDES = ["your-own-service.md", "first-fleet.md", "errors.md", "upgrade.md"]
+GUIDES = ["your-own-service.md", "first-fleet.md", "errors.md", "upgrade.md", "backup.md"]
 EXAMPLE = "inventories/mine/"
 
 
@@ -92,6 +92,31 @@ def test_the_overrides_of_the_upgrade_go_through_the_join(tmp_path: Path) -> Non
     (mine / catalogue).write_text((inventory(services, "your-own-service.md") / catalogue).read_text())
     specs = joining.join(mine)
     assert [specs[name]["services"]["ntfy"]["rollout"]["batch"] for name in ("relay1", "relay2")] == ["50%", "50%"]
+
+
+def test_the_backups_of_the_guide_go_through_the_join(tmp_path: Path) -> None:
+    mine = inventory(tmp_path, "your-own-service.md", "backup.md")
+    described = [yaml.safe_load(block.text) for block in blocks("backup.md") if block.language == "yaml" and not block.path]
+    everything = yaml.safe_load((mine / "group_vars/all/services.yml").read_text())
+    everything["fleet_services"]["ntfy"].update(described[0])
+    roles = ("", "read_")
+    everything |= {f"vault_backup_{role}{part}": "secret" for role in roles for part in ("access_key_id", "secret_access_key")}
+    (mine / "group_vars/all/services.yml").write_text(yaml.safe_dump(everything, sort_keys=False))
+    backup = joining.join(mine)["relay1"]["backup"]
+    assert [(one["set"], one["class"], one["schedule"]) for one in backup["sets"]] == [
+        ("data", "data-30d", "hourly"),
+        ("identity", "identity-forever", "changes"),
+        ("config", "config-90d", "weekly"),
+    ]
+    assert [order["user"] for order in backup["jobs"]] == ["ntfy", "ntfy", "root"]
+    assert len(backup["jobs"][0]["recipients"]) == 2
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_the_playbooks_of_a_guide_are_there(guide: str) -> None:
+    commands = [line for block in blocks(guide) if block.language == "sh" for line in block.text.splitlines()]
+    named = {word for line in commands for word in line.split() if word.endswith(".yml") and not word.startswith("inventories/")}
+    assert [playbook for playbook in sorted(named) if not (joining.ROOT / playbook).exists()] == []
 
 
 FRAGMENTS = [(guide, index, block) for guide in GUIDES for index, block in enumerate(blocks(guide)) if block.language == "yaml" and not block.path]
@@ -172,7 +197,7 @@ REFERENCE = service_reference.page("<!-- generated -->").splitlines()
         pytest.param("secrets.<secret>.as", "one of environment, credential, request", "`environment`", id="in-a-mapping"),
         pytest.param("config[].path", "absolute path", "**required**", id="in-a-list"),
         pytest.param("unit.start_limit.interval", "duration", "`10m`", id="duration"),
-        pytest.param("backup.keep", "duration", "`30d`", id="days"),
+        pytest.param("backup.keep", "days (30d), or forever", "`30d`", id="days"),
         pytest.param("resources.core", "size", "`0`", id="size"),
         pytest.param("drain.done", "[request](#requests)", "", id="request"),
         pytest.param("json", "mapping of name to anything", "`{}`", id="of-a-request"),

@@ -212,6 +212,11 @@ def test_kontinuum_backups_are_hourly_for_nodes_and_daily_for_the_admin() -> Non
     admin = host("kontinuum", "admin1")["services"]["kontinuum-node-admin"]
     assert [(one["backup"]["schedule"], one["backup"]["keep"] // 86400) for one in (node, admin)] == [("hourly", 30), ("daily", 90)]
     assert [one["path"] for one in node["backup"]["databases"]] == ["/var/lib/kontinuum-node/data/node.db"]
+    assert {name: (one["files"], one["schedule"], one["keep"]) for name, one in node["backup"]["more"].items()} == {
+        "identity": (["/var/lib/kontinuum-node/keys/node.key"], "changes", 0),
+        "certificates": (["/var/lib/kontinuum-node/keys/node.cert"], "changes", 0),
+    }
+    assert [job["class"] for job in host("kontinuum", "home1")["backup"]["jobs"]] == ["data-30d", "identity-forever", "certificates-forever"]
     assert node["drain"]["deadline"] == 60
     assert node["drain"]["request"]["url"] == "https://admin.kontinuum.example/api/v1/nodes/home1/drain"
 

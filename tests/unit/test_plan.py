@@ -17,6 +17,8 @@ NOTHING: dict[str, Any] = {
     "config": {"paths": [], "bootstrap": []},
     "unit": {"units": [], "paths": []},
     "firewall": {"managed": False},
+    "backup": {"packages": {}, "paths": [], "units": [], "timers": []},
+    "drill": {"packages": {}, "releases": [], "paths": [], "units": [], "timers": []},
     "preflight": {"disk": [], "ports": [], "dns": [], "on_finding": {"disk_full": "ignore", "read_only": "ignore"}},
     "rollout": [],
 }

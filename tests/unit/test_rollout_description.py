@@ -230,6 +230,8 @@ def test_a_host_that_looks_at_itself_gets_no_more_than_it_needs() -> None:
             "config": {"paths": []},
             "unit": {"units": [], "paths": []},
             "firewall": {},
+            "backup": {"packages": {}, "paths": [], "units": [], "timers": [], "jobs": [], "sets": [], "check": None},
+            "drill": {"packages": {}, "releases": [], "paths": [], "units": [], "timers": []},
             "preflight": {},
             "rollout": [icnd_slice()],
         }

