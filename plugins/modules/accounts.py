@@ -96,12 +96,12 @@ options:
         description: Whether the account should not exist. Its home directory stays.
         type: bool
         default: false
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: full
 author:
   - hearth.fleet contributors (@hearth-fleet)

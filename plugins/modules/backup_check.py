@@ -28,14 +28,14 @@ options:
     description: rclone's configuration of the store, with the hosts' credentials.
     type: str
     required: true
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
     details:
       - The store is not asked in check mode, since asking it writes.
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: none
 """
 

@@ -39,12 +39,12 @@ options:
     description: What is wanted of each host, as M(hearth.fleet.service_spec) returns it.
     type: dict
     required: true
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: full
 seealso:
   - module: hearth.fleet.backup_store

@@ -24,12 +24,12 @@ options:
     description: What is wanted of the host's firewall, as M(hearth.fleet.service_spec) returns it.
     type: dict
     required: true
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
 seealso:
   - module: hearth.fleet.observe

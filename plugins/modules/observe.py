@@ -32,12 +32,12 @@ options:
     description: Call every role due, whether anything differs or not.
     type: bool
     default: false
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
 seealso:
   - module: hearth.fleet.service_spec

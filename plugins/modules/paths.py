@@ -76,12 +76,12 @@ options:
         description: The service to whom the path belongs, for the messages.
         type: str
         default: ""
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: full
 author:
   - hearth.fleet contributors (@hearth-fleet)

@@ -45,12 +45,12 @@ options:
     description: How long to wait for an answer, in seconds.
     type: float
     default: 2
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
 notes:
   - UDP is not tried. A UDP port that does not answer may be open or closed.

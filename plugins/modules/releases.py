@@ -144,12 +144,12 @@ options:
   handed_over:
     description: Files that the controller has brought to the host, by digest. Set by the action itself.
     type: dict
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: full
 """
 

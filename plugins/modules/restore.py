@@ -70,12 +70,12 @@ options:
     description: How many bytes are sent to the host at a time.
     type: int
     default: 33554432
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
 seealso:
   - module: hearth.fleet.backup_store

@@ -29,12 +29,12 @@ options:
     description: The id of the lock that may be replaced; none other, so that of two operators one wins.
     type: str
     default: ""
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
 seealso:
   - module: hearth.fleet.rollout_plan

@@ -16,12 +16,12 @@ description:
   - Runs on the controller, once for the whole play, and touches no host.
   - Every mistake of the inventory is reported at once, each with the path of the key that holds it.
 options: {}
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
 notes:
   - The result holds secrets and is therefore never shown.

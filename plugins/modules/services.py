@@ -74,6 +74,8 @@ options:
             default: 1
 author:
   - hearth.fleet contributors (@hearth-fleet)
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
     support: full

@@ -46,12 +46,12 @@ options:
     description:
       - Filled in by the action; where in the journal to read on (C(since), a number of lines), and how long to wait for more (C(wait), seconds).
     type: dict
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
 notes:
   - On the host, C(hearthctl) shows transactions, and can roll one back without the controller.

@@ -115,7 +115,13 @@ options:
     description: Which change to confirm. The action plugin of the same name sets it; leave it out.
     type: str
     default: ''
-attributes: {}
+extends_documentation_fragment:
+  - hearth.fleet.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
 """
 
 EXAMPLES = r"""

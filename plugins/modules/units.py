@@ -66,14 +66,14 @@ options:
     description: Whether units of this collection that are not among O(units) are stopped, disabled and removed.
     type: bool
     default: true
+extends_documentation_fragment:
+  - hearth.fleet.attributes
 attributes:
   check_mode:
-    description: Can run in check_mode and return changed status prediction without modifying target.
     support: full
     details:
       - The new unit files are judged as well, save that programs may be missing.
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: full
 """
 
