@@ -167,7 +167,8 @@ def parse_time(text: str) -> float:
 def choose(backups: Sequence[Backup], host: str, service: str, set_name: str, *, at: str = "", identifier: str = "") -> Backup:
     """Return the backup that is meant: the newest, the last one taken until ``at``, or the one whose id begins with ``identifier``.
 
-    Raises FleetError when there is none, or more than one.
+    Raises FleetError when there is none, or more than one; or when the newest is of a host that began anew, so that nobody restores what
+    a lost host's replacement has backed up before it was restored itself.
     """
     of_job = [one for one in backups if one.job == (host, service, set_name)]
     what = f"{service}.{set_name} of {host}"
@@ -184,7 +185,14 @@ def choose(backups: Sequence[Backup], host: str, service: str, set_name: str, *,
             oldest = min(of_job, key=lambda one: one.at)
             raise FleetError(f"no backup of {what} is as old as {time_text(moment)}; the oldest is {oldest}")
         return max(before, key=lambda one: (one.at, one.stored, one.sequence))
-    return of_job[0]
+    newest = of_job[0]
+    former = next((one for one in of_job if one.sequence > newest.sequence), None)
+    if former:
+        raise FleetError(
+            f"the newest backup of {what} is of a host that has begun anew ({newest}); the last one from before is {former}\n"
+            f"  → choose: -e restore_id={former.id}, or -e restore_id={newest.id}"
+        )
+    return newest
 
 
 def _named(backups: Sequence[Backup], identifier: str, what: str) -> Backup:

@@ -171,6 +171,19 @@ def test_what_is_not_there_is_said(asked: dict[str, str], said: str, shelf: Shel
         catalogue.choose(shelf.backups, "relay1", "node", "data", **asked)
 
 
+def test_a_host_that_began_anew_has_no_newest_backup_by_itself(shelf: Shelf) -> None:
+    shelf.add(5 * HOUR, 380)
+    former = shelf.add(4 * HOUR, 381)
+    shelf.add(2 * HOUR, 1)
+    anew = shelf.add(HOUR, 2)
+    with pytest.raises(FleetError, match="of a host that has begun anew") as refused:
+        catalogue.choose(shelf.backups, "relay1", "node", "data")
+    assert f"-e restore_id={former['id']}, or -e restore_id={anew['id']}" in str(refused.value)
+    assert catalogue.choose(shelf.backups, "relay1", "node", "data", identifier=former["id"]).sequence == 381
+    shelf.add(60, 382)
+    assert catalogue.choose(shelf.backups, "relay1", "node", "data").sequence == 382
+
+
 def test_f25_backups_of_other_hosts_are_not_considered(shelf: Shelf) -> None:
     shelf.add(HOUR, host="relay2")
     with pytest.raises(FleetError, match=r"no backup of node.data of relay1; of relay1 there is none at all"):
