@@ -95,24 +95,28 @@ ROLLOUT_CORE := f29 or f30 or f36 or f40 or f42 or f46 or bad_input
 ROLLOUT_MORE := $(addprefix tests/integration/,test_rollout_matrix.py test_rollout_load.py)
 MATRIX_HOSTS := $(addprefix rollout-matrix-,home1 relay1 relay2)
 BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py test_restore.py test_drill.py)
-# The others need one host at a time: those on Debian 12 and those on Debian 13 run side by side.
-HOST_TESTS := tests/integration $(addprefix --ignore=,$(FLEET_TESTS) $(ROLLOUT_TESTS) $(ROLLOUT_MORE) $(BACKUP_TESTS))
-ON_DEBIAN_13 := home1 or relay2
+RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py)
+OTHER_TESTS := $(addprefix tests/integration/,test_paths_accounts.py test_releases.py)
 
 integration: lab artifacts ## what can go wrong, done to real hosts of the lab
 	tests/lab/lab reset $(LAB_HOSTS)
 	pytest $(FLEET_TESTS)
+	$(MAKE) --jobs=2 --output-sync integration-relays integration-others
+
+# Two lanes with hosts of their own, but for home1: rollouts need it first, and drills last.
+.PHONY: integration-relays integration-others integration-disaster
+integration-relays:
 	pytest $(ROLLOUT_TESTS) -k '$(ROLLOUT_CORE)'
+	tests/lab/lab reset relay1 relay2
+	pytest $(RELAY_TESTS)
+
+integration-others:
 	pytest $(BACKUP_TESTS)
-	tests/lab/lab reset $(LAB_HOSTS)
-	$(MAKE) --jobs=2 --output-sync integration-debian12 integration-debian13
+	tests/lab/lab reset anchor1 home1
+	pytest $(OTHER_TESTS)
 
-.PHONY: integration-debian12 integration-debian13
-integration-debian12:
-	pytest $(HOST_TESTS) -k 'not ($(ON_DEBIAN_13))'
-
-integration-debian13:
-	pytest $(HOST_TESTS) -k '$(ON_DEBIAN_13)'
+integration-disaster: lab artifacts ## a host is lost, and comes back from its backup with its identity and its data
+	pytest tests/integration/test_disaster.py
 
 integration-rollout: lab artifacts ## rollouts under load, killed in every phase, with hosts that stay away (half an hour)
 	pytest $(ROLLOUT_TESTS) -k 'not ($(ROLLOUT_CORE))'

@@ -16,8 +16,7 @@ INTRODUCTION = """\
 
 What goes wrong in fleets, what is expected then, and the tests that show it. A test carries the number of its case in its name;
 those in `tests/integration` and `molecule` run on booted systemd hosts (`make integration`, `make molecule`), those in `tests/unit` do not.
-What takes long is run outside of CI: `make integration-rollout` (of its `test_rollout_matrix.py`, several cases are written and have not been run
-yet) and `make pi`, on an emulated Raspberry Pi.
+What takes long is run outside of CI: `make integration-rollout`, and `make pi` on an emulated Raspberry Pi.
 """
 
 

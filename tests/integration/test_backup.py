@@ -251,9 +251,24 @@ def test_f11_names_carry_a_sequence(job: Job) -> None:
     assert [manifest["id"].split("-")[1] for manifest in job.manifests()] == ["000001", "000002"]
 
 
-def test_f12_a_host_that_was_off_catches_up_once(job: Job) -> None:
-    timers = shell(HOST, "systemctl show --property=Persistent 'hearth-backup-*.timer'").split()
-    assert set(timers) == {"Persistent=yes"}
+def test_f12_a_host_that_was_off_catches_up_once() -> None:
+    """The timer's stamp says when it fired last: three days ago, as on a host that was off since."""
+    admin = "kontinuum-node-admin.data"
+    timer, soon = f"hearth-backup-{admin}.timer", f"/run/systemd/system/hearth-backup-{admin}.timer.d"
+    sequence = f'python3 -c \'import json; print(json.load(open("/var/lib/hearth/backup/{admin}/state.json"))["sequence"])\''
+    shell(HOST, f"systemctl start hearth-backup-{admin}.service")
+    before = int(shell(HOST, sequence))
+    shell(HOST, f"mkdir -p {soon} && printf '[Timer]\\nRandomizedDelaySec=0\\n' > {soon}/soon.conf && systemctl daemon-reload")
+    try:
+        shell(HOST, f"systemctl stop {timer}; touch --date='3 days ago' /var/lib/systemd/timers/stamp-{timer}; systemctl start {timer}")
+        wait_until(lambda: int(shell(HOST, sequence)) > before)
+        wait_until(lambda: shell(HOST, f"systemctl show --value --property=ActiveState hearth-backup-{admin}.service").strip() == "inactive")
+        assert int(shell(HOST, sequence)) == before + 1
+        following = f'date --date="$(systemctl show --value --property=NextElapseUSecRealtime {timer})" +%s; date +%s'
+        then, now = map(int, shell(HOST, following).split())
+        assert then > now, "the next one is that of tomorrow"
+    finally:
+        shell(HOST, f"rm -r {soon}; systemctl daemon-reload")
 
 
 def test_f13_no_second_run(job: Job) -> None:
