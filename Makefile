@@ -55,7 +55,7 @@ lock: ## pin the newest versions of all requirements again
 
 ##@ Test
 .PHONY: test test-fast lint lint-python lint-yaml sanity unit unit-oldest molecule integration integration-rollout pi bench
-test: lab artifacts ## everything, in about half an hour
+test: lab artifacts ## everything, in about forty minutes
 	@echo 'Molecule runs beside lint, unit tests and sanity; what each of them says is shown when it has ended.'
 	$(MAKE) --jobs=2 --output-sync=target molecule lint unit sanity
 	$(MAKE) integration
