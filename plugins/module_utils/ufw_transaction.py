@@ -46,6 +46,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import (
 
 STATE = Path("/run/hearth/firewall")
 PENDING = STATE / "pending"
+REVERTING = STATE / "reverting"
 COMMITTING = STATE / "committing"
 REVERT_SCRIPT = STATE / "revert"
 REVERT_UNIT = "hearth-firewall-revert"
@@ -58,10 +59,10 @@ _FILES = ("etc/ufw/user.rules", "etc/ufw/user6.rules", "etc/ufw/after.rules", "e
 # POSIX sh, because it must work when little else does. Only UFW's chains and the policies are put back, each family in one
 # atomic step, and chains that came with the change go (as long as they are there, `ufw status` calls itself active);
 # what others (Docker, fail2ban) have in the table meanwhile is not touched. A commit that was interrupted is
-# finished instead: it had been confirmed.
+# finished instead: it had been confirmed. The token keeps a run that comes late from undoing the change of the next one.
 _REVERT = """\
 #!/bin/sh
-# Puts back the firewall rules that held before a change that nobody confirmed.
+# Puts back the firewall rules that held before a change that nobody confirmed: the one with the token $1, or any.
 set -u
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 cd /run/hearth/firewall || exit 1
@@ -76,7 +77,10 @@ if [ -d committing ]; then
   exit 0
 fi
 
-mv pending reverting || exit 0
+if [ ! -d reverting ]; then
+  if [ -n "${1-}" ] && ! grep -qsF "\\"$1\\"" pending/state.json; then exit 0; fi
+  mv pending reverting || exit 0
+fi
 
 outside() { # UFW's own rules outside its chains in a saved table; see _outside
   sed -n -e '/^-A ufw/d' -e '/^-A .* -j ufw/p' -e '/^-A INPUT -i lo -j ACCEPT$/p' -e '/^-A OUTPUT -o lo -j ACCEPT$/p' "$1"
@@ -102,6 +106,7 @@ for family in iptables ip6tables; do
 done
 if [ -n "$failed" ]; then /lib/ufw/ufw-init force-reload; fi
 rm -rf reverting
+systemctl stop hearth-firewall-revert.timer 2>/dev/null || true
 """
 
 
@@ -245,8 +250,8 @@ def _jumps(lines: Sequence[str]) -> list[str]:
 # --- Arm, load, revert -----------------------------------------------------------------------------------------------
 
 
-def arm(seconds: int) -> None:
-    """Start the timer that reverts in ``seconds``. Raises FleetError when the host cannot do that."""
+def arm(seconds: int, token: str) -> None:
+    """Start the timer that reverts the change ``token`` in ``seconds``. Raises FleetError when the host cannot do that."""
     draft = REVERT_SCRIPT.with_suffix(".new")
     draft.write_text(_REVERT, encoding="utf-8")
     draft.rename(REVERT_SCRIPT)
@@ -262,6 +267,7 @@ def arm(seconds: int) -> None:
             "--description=Restore the firewall rules that held before an unconfirmed change",
             "/bin/sh",
             str(REVERT_SCRIPT),
+            token,
         ]
     )
     if said.status:
@@ -326,16 +332,18 @@ def _remove_broken_chains() -> None:
             raise FleetError(f"ip{suffix}tables-restore could not remove UFW's chains: {said.error.strip()}")
 
 
-def revert() -> None:
-    """Put the old rules back now (or finish an interrupted commit), and stop the timer. Call it without holding the lock."""
+def revert(token: str = "") -> None:
+    """Put the rules back that held before the change ``token`` (default: before any), or finish an interrupted commit.
+
+    Call it without holding the lock. The timer of what was reverted is stopped; the change of another run stays untouched.
+    """
     if REVERT_SCRIPT.exists():
-        run(["/bin/sh", str(REVERT_SCRIPT)])
-    disarm()
+        run(["/bin/sh", str(REVERT_SCRIPT), token])
 
 
 def left_over() -> bool:
     """Whether a transaction of an earlier call is still open."""
-    return PENDING.is_dir() or COMMITTING.is_dir()
+    return any(directory.is_dir() for directory in (PENDING, REVERTING, COMMITTING))
 
 
 # --- Commit ----------------------------------------------------------------------------------------------------------

@@ -256,13 +256,15 @@ def apply(module: AnsibleModule) -> None:
 
 def attempt(wanted: dict[str, Any], observed: dict[str, Any], connection: transaction.Connection | None) -> dict[str, Any]:
     """Give the kernel the new rules, with the way back armed. Raises FleetError, with the old rules back in place."""
+    token = ""
     try:
         with transaction.locked():
             token = transaction.begin(wanted, observed, connection)
-            transaction.arm(wanted["confirm_seconds"])
+            transaction.arm(wanted["confirm_seconds"], token)
             transaction.load(wanted, observed)
     except FleetError:
-        transaction.revert()
+        if token:
+            transaction.revert(token)
         raise
     return {"token": token, "confirmed": False}
 
@@ -275,7 +277,7 @@ def confirm(module: AnsibleModule) -> None:
             local = module.params["phase"] == "confirm_local"
             transaction.commit(module.params["token"], None if local else transaction.ssh_connection())
     except FleetError as error:
-        transaction.revert()
+        transaction.revert(module.params["token"])
         module.fail_json(msg=str(error), reverted=True)
     module.exit_json(changed=True, confirmed=True)
 

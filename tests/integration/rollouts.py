@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -197,17 +195,6 @@ def catch(host: str, phase: str) -> tuple[int, str]:
     """Stop the engine of a host at the moment when it begins a phase; return its process and the last phase that it began."""
     process, begun = lab_hosts.shell(host, f"python3 - {ROLLOUT}/{NODE} {phase}", CATCH.encode()).split()
     return int(process), begun
-
-
-def kill(controller: subprocess.Popen[str]) -> None:
-    """End a controller as a power cut does, with the processes that it has begun."""
-    with contextlib.suppress(OSError):
-        workers = Path(f"/proc/{controller.pid}/task/{controller.pid}/children").read_text().split()
-        controller.kill()
-        for worker in workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(worker), signal.SIGKILL)
-    controller.wait()
 
 
 class Fleet:

@@ -8,8 +8,6 @@ Needs the lab (`tests/lab/lab up`); run with `pytest tests/integration/test_fire
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -221,6 +219,10 @@ def test_f48_a_first_start_of_the_firewall_is_reverted(host: Host) -> None:
     assert host.reachable(OTHER_PORT) == [False, False]
 
 
+def _cut_off(host: Host) -> bool:
+    return "--dport 22 " not in console(host.name, "(iptables-save; ip6tables-save) | grep -e '-user-input '")
+
+
 @pytest.fixture
 def abandoned(host: Host) -> Iterator[Host]:
     """A host whose new rules cut SSH, and whose controller was killed before it could confirm anything.
@@ -228,9 +230,10 @@ def abandoned(host: Host) -> Iterator[Host]:
     What happens there can only be seen from its console, which `podman exec` stands for.
     """
     call = lab_hosts.module_call(host.name, MODULE, {"rules": [NODE], **UNCONFIRMED})
-    with lab_hosts.start_ansible("ansible", *call, start_new_session=True) as controller:
-        wait_until(lambda: "--dport 22 " not in console(host.name, "(iptables-save; ip6tables-save) | grep -e '-user-input '"))
-        os.killpg(controller.pid, signal.SIGKILL)
+    with lab_hosts.start_ansible("ansible", *call) as controller:
+        wait_until(lambda: controller.poll() is not None or _cut_off(host))
+        assert controller.poll() is None, controller.communicate()
+        lab_hosts.kill(controller)
     yield host
     console(host.name, "systemctl stop hearth-firewall-revert.timer; ufw allow 22/tcp; ufw reload")
 
@@ -239,6 +242,18 @@ def test_f48_the_host_reverts_when_the_controller_vanishes(abandoned: Host) -> N
     assert abandoned.reachable(22) == [False, False]
     wait_until(lambda: abandoned.reachable(22) == [True, True])
     assert not abandoned.converge(SSH)["changed"]
+
+
+def test_f48_who_comes_late_does_not_revert_the_change_of_the_next_run(abandoned: Host) -> None:
+    console(abandoned.name, "sh /run/hearth/firewall/revert 0123456789abcdef")
+    assert console(abandoned.name, "ls /run/hearth/firewall; systemctl is-active hearth-firewall-revert.timer").split() == [
+        "lock",
+        "pending",
+        "revert",
+        "active",
+    ]
+    assert abandoned.reachable(22) == [False, False]
+    wait_until(lambda: abandoned.reachable(22) == [True, True])
 
 
 def test_f50_a_reboot_before_the_confirmation_brings_the_old_rules(abandoned: Host) -> None:

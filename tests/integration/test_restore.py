@@ -372,10 +372,9 @@ def test_a_controller_that_dies_leaves_a_host_that_goes_on_by_itself() -> None:
     shell(HOST, f"mkdir -p {Path(delay).parent}; printf '[Service]\\nExecStartPre=/bin/sleep 4\\n' > {delay}; systemctl daemon-reload")
     try:
         arguments = ("playbooks/restore.yml", "--limit", HOST, "-e", VARIABLES, "-e", f"restore_service={SERVICE}")
-        with lab_hosts.start_ansible("ansible-playbook", *arguments, start_new_session=True) as process:
+        with lab_hosts.start_ansible("ansible-playbook", *arguments) as process:
             lab_hosts.wait_until(lambda: "swapped" in shell(HOST, f"cat /var/lib/hearth/restore/{SERVICE}/2*/journal.jsonl 2>/dev/null; true"))
-            os.killpg(process.pid, 9)
-            process.communicate()
+            lab_hosts.kill(process)
         lab_hosts.wait_until(lambda: '"outcome"' in shell(HOST, f"cat /var/lib/hearth/restore/{SERVICE}/2*/journal.jsonl"), 30)
         assert '"outcome":"restored"' in shell(HOST, f"cat /var/lib/hearth/restore/{SERVICE}/2*/journal.jsonl")
         assert get("a") == "1"

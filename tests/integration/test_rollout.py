@@ -62,7 +62,7 @@ def test_f30_a_fleet_is_upgraded_batch_by_batch_and_only_once(fleet: Fleet) -> N
 def test_f39_a_controller_that_is_killed_between_two_batches_is_followed_by_the_next_run(fleet: Fleet) -> None:
     with fleet.start(NEW) as controller:
         rollouts.on_phase("home1", "commit", "")
-        rollouts.kill(controller)
+        lab_hosts.kill(controller)
     assert rollouts.outcome("home1") == "committed"
     before = fleet.looks()
     fleet.good(NEW)
@@ -89,7 +89,7 @@ def test_f39_ctrl_c_leaves_the_host_to_itself(relay: Fleet) -> None:
 def test_f43_another_rollout_than_the_interrupted_one_is_refused(fleet: Fleet) -> None:
     with rollouts.meanwhile(rollouts.catch, "home1", "ready") as caught, fleet.start(NEW) as controller:
         engine, _phase = caught.result()
-        rollouts.kill(controller)
+        lab_hosts.kill(controller)
     lab_hosts.shell("home1", f"kill -CONT {engine}")
     assert rollouts.outcome("home1") == "committed"
     identifier = rollouts.lock("home1")["id"]

@@ -44,7 +44,7 @@ def interrupt(fleet: Fleet, host: str, phase: str, version: str, *, engine_too: 
     """Kill the controller of a rollout when its host begins a phase, and the host's engine if that is to die too."""
     with rollouts.meanwhile(rollouts.catch, host, phase) as caught, fleet.start(version, NEW_CONFIG) as controller:
         engine, begun = caught.result()
-        rollouts.kill(controller)
+        lab_hosts.kill(controller)
     assert begun == phase, "it was caught later than it should have been"
     if engine:
         lab_hosts.shell(host, f"kill -{'KILL' if engine_too else 'CONT'} {engine}")

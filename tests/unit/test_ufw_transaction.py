@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -96,6 +97,27 @@ def test_the_revert_script_knows_the_same_rules_outside_ufws_chains() -> None:
 def test_the_revert_script_is_valid_shell() -> None:
     checked = subprocess.run(["sh", "-n"], input=transaction._REVERT, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("present", "token", "left"),
+    [
+        pytest.param("pending", "mine", [], id="of-this-run"),
+        pytest.param("pending", "another", ["pending"], id="of-another-run"),
+        pytest.param("pending", "", [], id="of-any-run"),
+        pytest.param("reverting", "another", [], id="a-revert-that-was-killed-is-finished"),
+        pytest.param("committing", "another", [], id="a-commit-that-was-killed-is-finished"),
+        pytest.param("draft", "mine", ["draft"], id="nothing-to-revert"),
+    ],
+)
+def test_f48_a_run_reverts_its_own_change_alone(tmp_path: Path, present: str, token: str, left: list[str]) -> None:
+    (tmp_path / present).mkdir()
+    (tmp_path / present / "state.json").write_text(json.dumps({"token": "mine", "peer": None}))
+    (tmp_path / present / "moves").touch()
+    script = transaction._REVERT.replace("/run/hearth/firewall", str(tmp_path)).replace("systemctl stop", "echo stop")
+    told = subprocess.run(["sh", "-c", script, "revert", token], text=True, capture_output=True, check=True)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == left
+    assert ("stop" in told.stdout) == (not left and present != "committing")
 
 
 def test_f48_attempts_span_the_deadline_and_spare_the_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
