@@ -14,6 +14,7 @@ after the last one the new data are complete and stay. The old data are moved as
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -125,7 +126,8 @@ def close(book: journal.Journal, outcome: str, said: str) -> None:
         for empty in (path, path.parent):
             if empty.is_dir() and not any(empty.iterdir()) and (empty == path or empty.parent == book.directory.parent):
                 empty.rmdir()
-    shutil.rmtree(book.directory / RECEIVED, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # only absence will do: what was received is decrypted
+        shutil.rmtree(book.directory / RECEIVED)
     note(book, "end", said, outcome=outcome)
 
 

@@ -9,6 +9,7 @@ import grp
 import io
 import json
 import os
+import shutil
 import pwd
 import sqlite3
 import tarfile
@@ -144,6 +145,27 @@ def test_what_is_received_is_for_root_alone(systemd: Systemd, data: Path, backup
     send(given, backup[1], tmp_path)
     received = restore_swap.directory_of("node", given["id"]) / "received"
     assert [path.stat().st_mode & 0o777 for path in (received.parent, received, received / "0")] == [0o700, 0o700, 0o600]
+
+
+def test_what_was_received_is_not_left_behind_silently(
+    systemd: Systemd, data: Path, backup: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = order(data, backup[0])
+    restore_host.prepare(given)
+    send(given, backup[1], tmp_path)
+    directory = restore_swap.directory_of("node", given["id"])
+
+    def refuse(path: Path, *_arguments: Any, **_options: Any) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refuse)
+        with pytest.raises(PermissionError, match="received"):
+            restore_host.discard(given, "the connection broke")
+    assert restore_swap.summary(journal.read(directory))["outcome"] is None
+    restore_host.discard(given, "the connection broke")
+    assert not (directory / "received").exists()
+    assert restore_swap.summary(journal.read(directory))["outcome"] == "discarded"
 
 
 def test_a_piece_that_is_sent_again_is_no_harm_and_a_missing_one_is_noticed(systemd: Systemd, data: Path, backup: Any, tmp_path: Path) -> None:
