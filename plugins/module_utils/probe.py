@@ -33,8 +33,11 @@ from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetEr
 ATTEMPT_SECONDS = 5.0
 """How long one question may take."""
 
-FIRST_PAUSE_SECONDS = 0.05
-"""The first pause between questions, so that a quick daemon is seen at once."""
+LEAST_ATTEMPT_SECONDS = 0.05
+"""How long the last question before the deadline may take at least."""
+
+FIRST_PAUSE_SECONDS = 0.01
+"""The first pause between questions, so that a quick daemon is seen at once: many are up again within 0.2 s."""
 
 PAUSE_SHARE = 0.1
 """Later pauses are this share of the time waited so far, so that a daemon is never seen much later than it was ready."""
@@ -121,7 +124,7 @@ def wait_ready(
 ) -> ProbeResult:
     """Ask until ``passes`` answers in a row are good, for at most ``deadline`` seconds.
 
-    Failed questions are repeated after 50 ms, then less and less often, down to every ``interval`` seconds; successes are
+    Failed questions are repeated after 10 ms, then less and less often, down to every ``interval`` seconds; successes are
     always ``interval`` apart, so that a daemon that flaps is found out. After every failure ``hopeless`` may say why
     waiting is pointless (empty: it is not). ``ask`` replaces ``probe_once``. Raises FleetError for what is no probe.
     """
@@ -131,7 +134,7 @@ def wait_ready(
     attempts, streak, served_after = 0, 0, None
     while True:
         left = start + deadline - clock.monotonic()
-        answer = ask(probe, timeout=max(FIRST_PAUSE_SECONDS, min(ATTEMPT_SECONDS, left)))
+        answer = ask(probe, timeout=max(LEAST_ATTEMPT_SECONDS, min(ATTEMPT_SECONDS, left)))
         elapsed = clock.monotonic() - start
         attempts += 1
         if answer.ok:
