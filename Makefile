@@ -132,9 +132,11 @@ pi: venv artifacts ## what containers cannot show, on an emulated Raspberry Pi (
 	tests/lab/pi image
 	pytest -s tests/pi
 
-bench: venv artifacts lab ## measure against ordinary roles and pyinfra, on the lab (docs/benchmarks.md)
+bench: venv artifacts lab ## measure against ordinary roles, pyinfra and restic (docs/benchmarks.md)
+	command -v restic || apt-get install --yes -qq restic
 	tools/venv bench
 	tests/bench/run
+	tests/bench/backup
 
 ##@ Release
 .PHONY: dist clean
