@@ -95,6 +95,7 @@ ROLLOUT_CORE := f29 or f30 or f36 or f40 or f42 or f46 or bad_input
 ROLLOUT_MORE := $(addprefix tests/integration/,test_rollout_matrix.py test_rollout_load.py)
 MATRIX_HOSTS := $(addprefix rollout-matrix-,home1 relay1 relay2)
 BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py test_restore.py test_drill.py)
+RELAY_LANES := $(addprefix integration-,relay1 relay2)
 RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py)
 OTHER_TESTS := $(addprefix tests/integration/,test_paths_accounts.py test_releases.py)
 
@@ -107,8 +108,12 @@ integration: lab artifacts ## what can go wrong, done to real hosts of the lab
 .PHONY: integration-relays integration-others integration-disaster
 integration-relays:
 	pytest $(ROLLOUT_TESTS) -k '$(ROLLOUT_CORE)'
-	tests/lab/lab reset relay1 relay2
-	pytest $(RELAY_TESTS)
+	$(MAKE) --jobs=2 --output-sync $(RELAY_LANES)
+
+.PHONY: $(RELAY_LANES)
+$(RELAY_LANES): integration-%:
+	tests/lab/lab reset $*
+	pytest $(RELAY_TESTS) -k $*
 
 integration-others:
 	pytest $(BACKUP_TESTS)
