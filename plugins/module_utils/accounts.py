@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import os
 import pwd
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.hearth.fleet.plugins.module_utils import programs
 from ansible_collections.hearth.fleet.plugins.module_utils.account_formats import CRYPT_HASH, MAKE_HASH, NO_HASH, SSH_KEY
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
@@ -262,6 +262,9 @@ def _modification(user: Wanted, found: Observed, observed: Observed) -> _Change 
     name = user["name"]
     if user.get("uid") is not None and found["uid"] != user["uid"]:
         return _Change(_difference(user, _renumbered("uid", found["uid"], user["uid"]), "refuse"))
+    if user.get("system") and (found["uid"] == 0 or name in observed["connected_as"]):
+        reason = "people log in through it, and a service's account has no login; write another name under account.user"
+        return _Change(_difference(user, reason, "refuse"))
     if _would_lock_out(user, found, observed):
         reason = (
             "this run came in through it, and none of its present SSH keys is among ssh_keys;"
@@ -316,12 +319,8 @@ def _set_password(user: Wanted) -> _Command:
 
 def _run(arguments: Sequence[str], text: str) -> None:
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            list(arguments), input=text, capture_output=True, text=True, check=False, env=environment
-        )
-    except OSError as error:
-        raise FleetError(f"{arguments[0]} cannot be run on this host: {error.strerror}") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-        raise FleetError(f"{' '.join(arguments)}: {said}")
+    said = programs.run(arguments, given=text, environment=environment)
+    if not said.ended:
+        raise FleetError(said.error)
+    if said.status:
+        raise FleetError(f"{' '.join(arguments)}: {said.why}")

@@ -10,12 +10,11 @@ import glob
 import ipaddress
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, ufw_rules, unit_review
+from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, programs, ufw_rules, unit_review
 
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 """Where drop-ins may be; an administrator's are in the first, those of `systemctl set-property --runtime` in the second."""
@@ -99,14 +98,7 @@ def _units(names: Sequence[str], root: Path) -> dict[str, Any]:
 
 def _security(unit: str) -> str:
     """Return what systemd says about a unit's exposure. One call for each, because an unknown unit ends a call for several."""
-    command = ["systemd-analyze", "security", "--no-pager", "--", unit]
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
+    return programs.run(["systemd-analyze", "security", "--no-pager", "--", unit], seconds=30).output
 
 
 def _drop_ins(unit: str, root: Path) -> list[str]:

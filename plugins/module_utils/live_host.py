@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import analysis as analyses
-from ansible_collections.hearth.fleet.plugins.module_utils import cold_copy, journal, releases, staging, transaction, unit_marks, units
+from ansible_collections.hearth.fleet.plugins.module_utils import cold_copy, journal, programs, releases, staging, transaction, unit_marks, units
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly, want_free
@@ -349,15 +349,8 @@ def _systemctl(verb: str, *names: str, seconds: float) -> str:
 
 def _run(command: Sequence[str], seconds: float) -> tuple[int, str]:
     """Run a program for at most so many seconds; return its exit status and what it said. One that cannot run has failed."""
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return 124, f"not done after {seconds:.0f} s"
-    except OSError as error:
-        return 127, f"{command[0]}: {error.strerror}"
-    return done.returncode, done.stdout.decode(errors="replace")
+    said = programs.run(command, seconds=seconds, together=True)
+    return said.status, said.output or said.error
 
 
 def _first_line(said: str) -> str:

@@ -20,11 +20,11 @@ import secrets
 import shutil
 import signal
 import stat
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.hearth.fleet.plugins.module_utils import programs
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.paths import (
@@ -67,7 +67,8 @@ def apply(wanted: Sequence[Wanted], observed: Mapping[str, Mapping[str, Any]], d
             _settle_directory(one)
     with contextlib.ExitStack() as stack:
         candidates = [stack.enter_context(_candidate(one)) for one in due if state_of(one) == "file"]
-        _validate(candidates, wanted)
+        fresh = [candidate for candidate in candidates if observed[candidate.wanted["path"]]["kind"] == "absent"]
+        _validate_together(candidates, fresh, wanted)
         _replace(candidates, due)
 
 
@@ -75,12 +76,16 @@ def rehearse(wanted: Sequence[Wanted], differences: Sequence[Difference]) -> Non
     """Do what a review may do of `apply`: find what it would refuse, and have the new files validated where possible.
 
     Candidates stand beside their targets for that moment, because what a configuration includes may be relative to it.
+    Where other files of the same service are yet to come, which it may include, a validator's objection proves nothing.
     Raises FleetError as `apply` would. Nothing stays behind.
     """
     due = _due(wanted, differences)
+    coming = [one for one in due if one.get("service") and state_of(one) == "file" and not os.path.lexists(one["path"])]
     with contextlib.ExitStack() as stack:
         candidates = [stack.enter_context(_candidate(one)) for one in due if _can_validate(one)]
-        _validate(candidates, wanted)
+        for candidate in candidates:
+            if not any(one["service"] == candidate.wanted.get("service") for one in coming if one is not candidate.wanted):
+                _validate(candidate, wanted)
 
 
 def _due(wanted: Sequence[Wanted], differences: Sequence[Difference]) -> list[Wanted]:
@@ -114,7 +119,10 @@ def _require_sound(one: Wanted) -> None:
 
 
 def changes(wanted: Sequence[Wanted], observed: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the differences as ``--diff`` shows them: before and after, of attributes and of contents that are no secret."""
+    """Return the differences as ``--diff`` shows them: before and after, of attributes and of contents that are no secret.
+
+    What a ``part`` of the collection contains nobody has to review, and it is long.
+    """
     shown = []
     for one in wanted:
         found = observed[one["path"]]
@@ -140,6 +148,8 @@ def _attributes(observation: Mapping[str, Any]) -> str:
 
 def _contents(one: Wanted, found: Mapping[str, Any]) -> tuple[str, str]:
     exists = found["kind"] == "file"
+    if one.get("part"):
+        return ("(of hearth.fleet)\n" if exists else ""), f"(of hearth.fleet: {one['part']})\n"
     if one.get("content") is None:
         return ("(secret)\n", "(secret, sha256 differs)\n") if exists else ("", "(secret)\n")
     after = one["content"]
@@ -409,22 +419,54 @@ def _can_validate(one: Wanted) -> bool:
     )
 
 
-def _validate(candidates: Sequence[_Candidate], wanted: Sequence[Wanted]) -> None:
-    """Have each candidate read by its validator. Raises FleetError with the validator's own words if one objects."""
-    secret_words = _secret_words(wanted)
-    for candidate in candidates:
-        command = candidate.wanted.get("validate")
-        if not command:
-            continue
-        path = candidate.wanted["path"]
-        code, output = _run([part.replace("{path}", candidate.path) for part in command], candidate.wanted)
-        if code == 0:
-            continue
-        for word in secret_words:
-            output = output.replace(word, "********")
-        said = output.replace(candidate.path, path).strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
-        heading = f"{path} was rejected by its validator ({_outcome(code)}); {_KEPT}.\n  command: {' '.join(command)}"
-        raise FleetError("\n".join([heading, *(f"  | {line}" for line in said)]))
+def _validate_together(candidates: Sequence[_Candidate], fresh: Sequence[_Candidate], wanted: Sequence[Wanted]) -> None:
+    """Have all candidates read by their validators, each when the ``fresh`` files that it may include are there.
+
+    A fresh file has no validator or has passed it before it appears; when a validator objects to another one in the end, it goes again.
+    """
+    with contextlib.ExitStack() as appeared:
+        for candidate in fresh:
+            if not candidate.wanted.get("validate"):
+                _appear(candidate, appeared)
+        waiting = [candidate for candidate in candidates if candidate.wanted.get("validate")]
+        while waiting:
+            objections: dict[int, FleetError] = {}
+            for number, candidate in enumerate(waiting):
+                try:
+                    _validate(candidate, wanted)
+                except FleetError as objection:
+                    objections[number] = objection
+                else:
+                    if candidate in fresh:
+                        _appear(candidate, appeared)
+            if len(objections) == len(waiting):
+                raise objections[0]
+            waiting = [waiting[number] for number in objections]
+        appeared.pop_all()
+
+
+def _appear(candidate: _Candidate, appeared: contextlib.ExitStack) -> None:
+    """Give a new file its name, beside the hidden one, until ``appeared`` is left."""
+    target = os.path.basename(candidate.wanted["path"])
+    with _explained(candidate.wanted["path"], "write"):
+        os.link(candidate.name, target, src_dir_fd=candidate.directory, dst_dir_fd=candidate.directory, follow_symlinks=False)
+    appeared.callback(os.unlink, target, dir_fd=candidate.directory)
+
+
+def _validate(candidate: _Candidate, wanted: Sequence[Wanted]) -> None:
+    """Have a candidate read by its validator, if it has one. Raises FleetError with the validator's own words if that objects."""
+    command = candidate.wanted.get("validate")
+    if not command:
+        return
+    path = candidate.wanted["path"]
+    code, output = _run([part.replace("{path}", candidate.path) for part in command], candidate.wanted)
+    if code == 0:
+        return
+    for word in _secret_words(wanted):
+        output = output.replace(word, "********")
+    said = output.replace(candidate.path, path).strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
+    heading = f"{path} was rejected by its validator ({_outcome(code)}); {_KEPT}.\n  command: {' '.join(command)}"
+    raise FleetError("\n".join([heading, *(f"  | {line}" for line in said)]))
 
 
 def _outcome(code: int | None) -> str:
@@ -441,28 +483,14 @@ def _run(command: Sequence[str], wanted: Wanted) -> tuple[int | None, str]:
     program = shutil.which(command[0])
     if program is None:
         raise FleetError(f"{wanted['path']}: its validator {command[0]} is not on this host; {_KEPT}")
-    try:
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # as another account, in a session of its own
-            [program, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-            start_new_session=True,
-            **_identity(wanted),
-        )
-    except OSError as error:
-        raise FleetError(f"{wanted['path']}: its validator {program} cannot be run: {error.strerror}; {_KEPT}") from error
-    try:
-        output, _nothing = process.communicate(timeout=VALIDATION_SECONDS)
-        return process.returncode, output.decode(errors="replace")
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its children too: they may be what hangs
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+    words = [program, *command[1:]]
+    said = programs.run(words, seconds=VALIDATION_SECONDS, environment=environment, account=_identity(wanted), together=True)
+    if said.ended:
+        return said.status, said.output
+    if said.status == programs.TOO_LATE:
         return None, ""
+    raise FleetError(f"{wanted['path']}: its validator {said.error}; {_KEPT}")
 
 
 def _identity(wanted: Wanted) -> dict[str, Any]:

@@ -20,7 +20,6 @@ import shlex
 import signal
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ansible_collections.hearth.fleet.plugins.module_utils import headers as request_headers
+from ansible_collections.hearth.fleet.plugins.module_utils import programs
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 ATTEMPT_SECONDS = 5.0
@@ -201,15 +201,10 @@ def describe(probe: str | Mapping[str, Any]) -> str:
 def unit_state(unit: str) -> UnitState:
     """Return what systemd says of a unit; one that it does not know is ``not-found``. Raises FleetError without systemd."""
     command = ["systemctl", "show", *(f"--property={name}" for name in _UNIT_PROPERTIES), "--", unit]
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            command, capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FleetError(f"systemd cannot be asked about {unit}: {error}") from None
-    if done.returncode != 0:
-        raise FleetError(f"systemd cannot be asked about {unit}: {done.stderr.strip()}")
-    return parse_unit_state(unit, done.stdout)
+    said = programs.run(command, seconds=30)
+    if said.status:
+        raise FleetError(f"systemd cannot be asked about {unit}: {said.why}")
+    return parse_unit_state(unit, said.output)
 
 
 def parse_unit_state(unit: str, shown: str) -> UnitState:
@@ -368,37 +363,17 @@ def _ask_command(command: list[str], user: str, timeout: float) -> Answer:
             return Answer(False, f"there is no account {user}")
         account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
         environment.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
-    try:
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # as another account, in a session of its own
-            [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env=environment,
-            start_new_session=True,
-            **account,
-        )
-    except OSError as error:
-        return Answer(False, f"{command[0]}: {_reason(error)}")
-    try:
-        output, _none = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # with its children, which would keep the pipe open
-        process.communicate()
-        return Answer(False, f"no answer within {timeout:.0f} s")
-    text = output.decode(errors="replace")
-    return Answer(process.returncode == 0, f"exit status {process.returncode}{_excerpt(text)}", text)
+    said = programs.run([str(word) for word in command], seconds=timeout, environment=environment, account=account, together=True)
+    if not said.ended:
+        return Answer(False, f"no answer within {timeout:.0f} s" if said.status == programs.TOO_LATE else said.error)
+    return Answer(said.status == 0, f"exit status {said.status}{_excerpt(said.output)}", said.output)
 
 
 def _ask_systemd(unit: str, timeout: float) -> Answer:
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            ["systemctl", "is-active", "--", unit], capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Answer(False, f"systemd cannot be asked: {error}")
-    state = done.stdout.strip() or "unknown"
+    said = programs.run(["systemctl", "is-active", "--", unit], seconds=timeout)
+    if not said.ended:
+        return Answer(False, f"systemd cannot be asked: {said.why}")
+    state = said.output.strip() or "unknown"
     return Answer(state == "active", f"the unit is {state}")
 
 

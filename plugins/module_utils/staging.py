@@ -8,14 +8,11 @@ All releases of a call are staged and checked before the first is put in its pla
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import archive, elf, releases
+from ansible_collections.hearth.fleet.plugins.module_utils import archive, elf, programs, releases
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import SpaceError, said_plainly, want_free
 
@@ -208,12 +205,17 @@ def _check_programs(release: Mapping[str, Any], arch: str, directory: Path) -> N
 
 
 def _check_version(release: Mapping[str, Any], directory: Path) -> None:
-    """Run the binary's version command as nobody and compare what it says with the wanted version."""
+    """Run the binary's version command as nobody and compare what it says with the wanted version.
+
+    A bare name of a binary is the staged one: what is linked under it, if anything is, is of the release before.
+    """
     if not release["version_command"]:
         return
     names = list(release["binaries"])
     binary = directory / "bin" / (release["service"] if release["service"] in names else names[0])
-    command = [word.replace("{binary}", str(binary)) for word in release["version_command"]]
+    first, *others = release["version_command"]
+    first = str(directory / "bin" / first) if first in names else first
+    command = [word.replace("{binary}", str(binary)) for word in (first, *others)]
     said = run_as_nobody(command, f"fleet_services.{release['service']}.version_command")
     found = version_in(said, release["version_pattern"], release["version"])
     if found != release["version"]:
@@ -241,30 +243,13 @@ def run_as_nobody(command: Sequence[str], path: str) -> str:
     Raises FleetError, with the inventory path of the command, when it cannot run, fails or hangs.
     """
     identity: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    try:
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # as another account, in a session of its own
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
-            cwd="/",
-            start_new_session=True,
-            **identity,
-        )
-    except OSError as error:
-        raise FleetError(f"{path}: {' '.join(command)} cannot be run: {error.strerror}") from error
-    with process:
-        try:
-            output, _none = process.communicate(timeout=_VERSION_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise FleetError(f"{path}: {' '.join(command)} did not finish within {_VERSION_SECONDS} s") from error
-    text = str(output.decode("utf-8", "replace"))
-    if process.returncode != 0:
-        raise FleetError(f"{path}: {' '.join(command)} ended with {process.returncode}; it said: {text.strip()[:_SAID_CHARACTERS]}")
-    return text
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    said = programs.run(command, seconds=_VERSION_SECONDS, environment=environment, account=identity, together=True)
+    if not said.ended:
+        raise FleetError(f"{path}: {said.error}")
+    if said.status != 0:
+        raise FleetError(f"{path}: {' '.join(command)} ended with {said.status}; it said: {said.output.strip()[:_SAID_CHARACTERS]}")
+    return said.output
 
 
 def _write_manifest(release: Mapping[str, Any], arch: str, directory: Path) -> None:

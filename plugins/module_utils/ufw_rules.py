@@ -13,13 +13,14 @@ import ipaddress
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
+from ansible_collections.hearth.fleet.plugins.module_utils import programs
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.programs import Said
 
 OWNER_MARK = "hearth:"
 FAMILIES = ("ipv4", "ipv6")
@@ -103,14 +104,6 @@ class Rule(NamedTuple):
         """The service that the rule belongs to; empty for rules of the host itself and for foreign ones."""
         service = self.owner.partition("/")[0]
         return "" if service == "host" else service
-
-
-class Command(NamedTuple):
-    """What a finished program said."""
-
-    status: int
-    output: str
-    error: str
 
 
 def _port_text(port: str, proto: str) -> str:
@@ -312,16 +305,9 @@ def observed_rules(observed: Mapping[str, Any]) -> dict[str, list[Rule]]:
 # --- Observation -----------------------------------------------------------------------------------------------------
 
 
-def run(argv: Sequence[str], text: str | None = None) -> Command:
-    """Run a program with ``text`` on its standard input. A program that cannot be started has status 127."""
-    environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            list(argv), input=text or "", capture_output=True, text=True, errors="replace", env=environment, check=False
-        )
-    except OSError as error:
-        return Command(127, "", str(error))
-    return Command(done.returncode, done.stdout, done.stderr)
+def run(argv: Sequence[str], text: str = "") -> Said:
+    """Run a program of the system with ``text`` on its standard input."""
+    return programs.run(argv, given=text, environment={**os.environ, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
 
 
 def read(path: str) -> str:
@@ -332,7 +318,7 @@ def read(path: str) -> str:
         return ""
 
 
-def look(wanted: Mapping[str, Any], root: str = "", command: Callable[..., Command] = run) -> dict[str, Any]:
+def look(wanted: Mapping[str, Any], root: str = "", command: Callable[..., Said] = run) -> dict[str, Any]:
     """Return what the host's firewall is like, as plain data. Changes nothing; never fails.
 
     UFW's files below ``root`` are read; where they say that the firewall is on, the kernel's filter tables are read too
@@ -367,7 +353,7 @@ def _starts_at_boot(root: str) -> bool:
     return not masked and any(units.glob("*.wants/ufw.service"))
 
 
-def look_at_kernel(observed: Mapping[str, Any], directory: str, command: Callable[..., Command] = run) -> dict[str, list[str]]:
+def look_at_kernel(observed: Mapping[str, Any], directory: str, command: Callable[..., Said] = run) -> dict[str, list[str]]:
     """Return where the kernel differs from UFW's files in ``directory``, in words: the frame (chains, jumps, policies) and the rules."""
     found: dict[str, list[str]] = {"structure": [], "rules": []}
     for family, suffix in (("ipv4", ""), ("ipv6", "6")):

@@ -26,11 +26,10 @@ import glob
 import hashlib
 import os
 import stat
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import paths
+from ansible_collections.hearth.fleet.plugins.module_utils import paths, programs
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.unit_marks import HEADER, UNITS, entry
 
@@ -99,13 +98,7 @@ def _show(names: Sequence[str]) -> str:
     if not names:
         return ""
     command = ["systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *names]
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
+    return programs.run(command, seconds=60, environment={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}).output
 
 
 def _text(path: str) -> str | None:

@@ -245,6 +245,13 @@ def test_an_absent_account_goes_and_its_home_stays(etc):
 # Not locking oneself out
 
 
+@pytest.mark.parametrize("name", ["root", "alice"])
+def test_a_service_does_not_take_the_account_of_the_connection(etc, monkeypatch, name):
+    monkeypatch.setattr(accounts, "connected_accounts", lambda: ["alice"])
+    (difference,) = plan(etc, wanted(nats(name=name, group=name, groups=[])))
+    assert (difference.action, difference.reason.partition(",")[0]) == ("refuse", "people log in through it")
+
+
 def test_f48_the_account_of_the_connection_is_not_removed(etc, monkeypatch):
     monkeypatch.setattr(accounts, "connected_accounts", lambda: ["alice", "root"])
     assert [one.action for one in plan(etc, wanted({**alice(etc), "absent": True}))] == ["refuse"]
@@ -381,7 +388,7 @@ def test_account_files_are_read_as_they_are():
 def test_a_command_that_fails_says_what_it_said():
     with pytest.raises(FleetError, match="sh -c echo no such thing"):
         accounts._run(["sh", "-c", "echo no such thing >&2; exit 6"], "")
-    with pytest.raises(FleetError, match="/nowhere/useradd cannot be run on this host"):
+    with pytest.raises(FleetError, match="/nowhere/useradd cannot be run: No such file or directory"):
         accounts._run(["/nowhere/useradd"], "")
 
 

@@ -232,7 +232,7 @@ def test_tcp(url, closed_port):
         pytest.param(["sh", "-c", "echo fine; echo more"], True, "exit status 0: fine", id="fine"),
         pytest.param(["sh", "-c", "echo locked >&2; exit 3"], False, "exit status 3: locked", id="fails"),
         pytest.param(["sh", "-c", "sleep 30 & sleep 30"], False, "no answer within 1 s", id="hangs-with-children"),
-        pytest.param(["/nonexistent/x"], False, "/nonexistent/x: No such file or directory", id="absent"),
+        pytest.param(["/nonexistent/x"], False, "/nonexistent/x cannot be run: No such file or directory", id="absent"),
     ],
 )
 def test_command(command, ok, said):

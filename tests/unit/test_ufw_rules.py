@@ -17,8 +17,9 @@ import pytest
 
 from ansible_collections.hearth.fleet.plugins.module_utils import ufw_access, ufw_review, ufw_rules
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.programs import Said
 from ansible_collections.hearth.fleet.plugins.module_utils.ufw_access import Connection
-from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import Command, Rule
+from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import Rule
 
 DATA = Path(__file__).parent / "data/ufw"
 DEFAULTS = {"incoming": "deny", "outgoing": "allow", "routed": "deny"}
@@ -372,8 +373,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def saved(argv: Sequence[str]) -> Command:
-    return Command(0, (DATA / f"{argv[0]}.txt").read_text(), "")
+def saved(argv: Sequence[str]) -> Said:
+    return Said(0, (DATA / f"{argv[0]}.txt").read_text(), "")
 
 
 def test_look_reads_the_host(root: Path) -> None:
@@ -394,7 +395,7 @@ def test_look_before_anything_is_installed(tmp_path: Path) -> None:
 
 
 def test_look_survives_a_kernel_that_cannot_be_read(root: Path) -> None:
-    seen = ufw_rules.look(wanted(), str(root), lambda _argv: Command(4, "", "Permission denied\n"))
+    seen = ufw_rules.look(wanted(), str(root), lambda _argv: Said(4, "", "Permission denied\n"))
     assert "iptables-save failed: Permission denied" in seen["kernel"]["structure"]
 
 

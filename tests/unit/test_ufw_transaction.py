@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.hearth.fleet.plugins.action.ufw_ruleset import GRACE_SECONDS, attempts
 from ansible_collections.hearth.fleet.plugins.module_utils import ufw_transaction as transaction
-from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import Command
+from ansible_collections.hearth.fleet.plugins.module_utils.programs import Said
 
 RULES = ["etc/ufw/user.rules", "etc/ufw/user6.rules", "etc/ufw/after.rules", "etc/ufw/after6.rules"]
 CONF, DEFAULTS = "etc/ufw/ufw.conf", "etc/default/ufw"
@@ -61,9 +61,9 @@ def test_ssh_connection_is_parsed(monkeypatch: pytest.MonkeyPatch, text: str, pe
 
 
 def test_the_interface_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transaction, "run", lambda _argv: Command(0, "2: eth0@if9    inet 10.0.0.2/24 brd 10.0.0.255 scope global eth0\n", ""))
+    monkeypatch.setattr(transaction, "run", lambda _argv: Said(0, "2: eth0@if9    inet 10.0.0.2/24 brd 10.0.0.255 scope global eth0\n", ""))
     assert transaction.interface_of("10.0.0.2") == "eth0"
-    monkeypatch.setattr(transaction, "run", lambda _argv: Command(127, "", "no such program"))
+    monkeypatch.setattr(transaction, "run", lambda _argv: Said(127, "", "no such program"))
     assert transaction.interface_of("10.0.0.2") == ""
 
 
