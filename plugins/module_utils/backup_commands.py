@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_clock, backup_metrics, backup_run, table
+from ansible_collections.hearth.fleet.plugins.module_utils import backup_clock, backup_metrics, backup_run, command_line, table
+from ansible_collections.hearth.fleet.plugins.module_utils.command_line import tell
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.object_store import Store
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text, size_text
@@ -28,8 +29,6 @@ CONFIG = Path("/etc/hearth/backup")
 STATE = Path("/var/lib/hearth/backup")
 CREDENTIALS = "rclone.conf"
 CA = "ca.pem"
-ALREADY_RUNNING = 75
-"""The exit status of a run that found another one under way: EX_TEMPFAIL."""
 
 _COLUMNS = {"job": "JOB", "newest": "NEWEST", "age": "AGE", "size": "SIZE", "state": "STATE"}
 
@@ -38,37 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``hearthctl backup …`` with the words that follow; return its exit status."""
     parser = argparse.ArgumentParser(prog="hearthctl backup", description="Make and see the backups of this host.")
     add_verbs(parser.add_subparsers(metavar="VERB", required=True))
-    words = list(sys.argv[2:] if arguments is None else arguments)
-    options = parser.parse_args(words)
-    try:
-        code: int = options.run(options)
-    except backup_run.AlreadyRunning as error:
-        sys.stderr.write(f"hearthctl: {error}\n")
-        return ALREADY_RUNNING
-    except (FleetError, OSError) as error:
-        sys.stderr.write(f"hearthctl: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("\nhearthctl: a backup that was begun goes on by itself; hearthctl backup status shows it\n")
-        return 130
-    return code
+    words = sys.argv[2:] if arguments is None else arguments
+    return command_line.run(parser, words, goes_on="a backup that was begun goes on by itself; hearthctl backup status shows it")
 
 
 def add_verbs(verbs: Any) -> None:
     """Add the commands to the subparsers of ``hearthctl backup``."""
-
-    def verb(name: str, run: Any, said: str) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = verbs.add_parser(name, help=said, description=said)
-        one.set_defaults(run=run)
-        return one
-
-    verb("now", _now, "make backups at once, and wait for them").add_argument("service", nargs="?", metavar="SERVICE", help="of this service alone")
-    verb("status", _status, "what is in the store, and how the last runs went").add_argument("--json", action="store_true", help="as JSON")
+    now = command_line.add(verbs, "now", _now, "make backups at once, and wait for them")
+    now.add_argument("service", nargs="?", metavar="SERVICE", help="of this service alone")
+    status = command_line.add(verbs, "status", _status, "what is in the store, and how the last runs went")
+    status.add_argument("--json", action="store_true", help="as JSON")
     for name, run, said in (
         ("run", _run, "what systemd runs; for people: now"),
         ("export", _export, "what systemd runs afterwards, to show the metrics"),
     ):
-        verb(name, run, said).add_argument("job", metavar="JOB")
+        command_line.add(verbs, name, run, said).add_argument("job", metavar="JOB")
 
 
 def jobs() -> list[str]:
@@ -109,7 +92,7 @@ def _now(options: argparse.Namespace) -> int:
         )
         attempt = backup_run.read_state(STATE / job)["attempt"] or {}
         said = attempt.get("said") or done.stderr.strip() or "it has not said anything"
-        _tell(f"{job}: {said}" if done.returncode == 0 else f"{job}: FAILED: {said}\n  → journalctl -u {unit_of(job)}")
+        tell(f"{job}: {said}" if done.returncode == 0 else f"{job}: FAILED: {said}\n  → journalctl -u {unit_of(job)}")
         failed |= done.returncode != 0
     return int(failed)
 
@@ -118,14 +101,14 @@ def _status(options: argparse.Namespace) -> int:
     _want_root()
     rows = [status_of(job, time.time()) for job in jobs()]
     if options.json:
-        _tell(json.dumps(rows, ensure_ascii=False, indent=1))
+        tell(json.dumps(rows, ensure_ascii=False, indent=1))
     elif not rows:
-        _tell("nothing is backed up here")
+        tell("nothing is backed up here")
     else:
-        _tell(table.render([_row(found) for found in rows], _COLUMNS))
+        tell(table.render([_row(found) for found in rows], _COLUMNS))
         for found in rows:
             for note in found["notes"]:
-                _tell(f"\n{found['job']}: {note}")
+                tell(f"\n{found['job']}: {note}")
     return int(any(not found["ok"] for found in rows))
 
 
@@ -173,8 +156,7 @@ def _row(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _want_root() -> None:
-    if os.geteuid() != 0:
-        raise FleetError("only root may look at backups\n  → sudo hearthctl backup …")
+    command_line.want_root("look at backups", "backup …")
 
 
 # What systemd runs
@@ -187,9 +169,9 @@ def _run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _stop)
     conf = Path(os.environ.get("CREDENTIALS_DIRECTORY") or CONFIG, CREDENTIALS)
     ca = str(CONFIG / CA) if (CONFIG / CA).exists() else ""
-    store = Store(conf, order["bucket"], order["prefix"], ca, bandwidth=order["bandwidth"], tell=_tell)
-    result = backup_run.run(order, home, store, skew_seconds=lambda: backup_clock.skew_seconds(order["endpoint"], ca), tell=_tell)
-    _tell(f"{result['id'] or options.job}: {result['said']} ({result['seconds']:.1f} s)")
+    store = Store(conf, order["bucket"], order["prefix"], ca, bandwidth=order["bandwidth"], tell=tell)
+    result = backup_run.run(order, home, store, skew_seconds=lambda: backup_clock.skew_seconds(order["endpoint"], ca), tell=tell)
+    tell(f"{result['id'] or options.job}: {result['said']} ({result['seconds']:.1f} s)")
     return 0
 
 
@@ -220,8 +202,3 @@ def _export(options: argparse.Namespace) -> int:
     if directory.is_dir():
         backup_metrics.write(directory, options.job, text)
     return 0
-
-
-def _tell(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

@@ -54,6 +54,8 @@ _STORED = ("key", "size", "sha256")
 class AlreadyRunning(FleetError):
     """Another run of the same job has not ended."""
 
+    exit_status = os.EX_TEMPFAIL
+
 
 class Stopped(FleetError):
     """The run was asked to end."""

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import drill_report, drill_run, drill_sandbox, journal
+from ansible_collections.hearth.fleet.plugins.module_utils import command_line, drill_report, drill_run, drill_sandbox, journal
+from ansible_collections.hearth.fleet.plugins.module_utils.command_line import tell
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.object_store import Store
 
@@ -31,32 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``hearthctl drill …`` with the words that follow; return its exit status: 1 where a drill failed or is overdue."""
     parser = argparse.ArgumentParser(prog="hearthctl drill", description="Prove that backups come back, and see what came of it.")
     add_verbs(parser.add_subparsers(metavar="VERB", required=True))
-    options = parser.parse_args(list(sys.argv[2:] if arguments is None else arguments))
-    try:
-        code: int = options.run(options)
-    except (FleetError, OSError) as error:
-        sys.stderr.write(f"hearthctl: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("\nhearthctl: a drill that was begun goes on by itself; hearthctl drill status shows it\n")
-        return 130
-    return code
+    words = sys.argv[2:] if arguments is None else arguments
+    return command_line.run(parser, words, goes_on="a drill that was begun goes on by itself; hearthctl drill status shows it")
 
 
 def add_verbs(verbs: Any) -> None:
     """Add the commands to the subparsers of ``hearthctl drill``."""
-
-    def verb(name: str, run: Any, said: str) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = verbs.add_parser(name, help=said, description=said)
-        one.set_defaults(run=run)
-        return one
-
-    verb("run", _run, "restore the newest backups at once, and wait for what comes of it")
-    verb("status", _status, "what the last drill came to, and whether one is overdue").add_argument("--json", action="store_true", help="as JSON")
-    verb("perform", _perform, "what systemd runs; for people: run")
-    verb("tidy", _tidy, "what systemd runs afterwards")
-    verb("ask", _ask, "what is run in the sandbox, to ask the daemon")
-    verb("guard", _guard, "what is run in the sandbox, before the daemon").add_argument("unseen", nargs="*", metavar="PATH")
+    command_line.add(verbs, "run", _run, "restore the newest backups at once, and wait for what comes of it")
+    status = command_line.add(verbs, "status", _status, "what the last drill came to, and whether one is overdue")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    command_line.add(verbs, "perform", _perform, "what systemd runs; for people: run")
+    command_line.add(verbs, "tidy", _tidy, "what systemd runs afterwards")
+    command_line.add(verbs, "ask", _ask, "what is run in the sandbox, to ask the daemon")
+    guard = command_line.add(verbs, "guard", _guard, "what is run in the sandbox, before the daemon")
+    guard.add_argument("unseen", nargs="*", metavar="PATH")
 
 
 def orders() -> list[dict[str, Any]]:
@@ -112,22 +101,16 @@ def _status(options: argparse.Namespace) -> int:
     said = drill_report.problems(found, orders(), settings()["max_age"], now)
     if options.json:
         running = drill_run.is_running(_place())
-        _tell(json.dumps({"report": found, "problems": said, "running": running}, ensure_ascii=False, indent=1))
+        tell(json.dumps({"report": found, "problems": said, "running": running}, ensure_ascii=False, indent=1))
     else:
-        _tell(drill_report.render(found, now))
+        tell(drill_report.render(found, now))
         for problem in (one for host in said.values() for one in host):
-            _tell(f"\n{problem}")
+            tell(f"\n{problem}")
     return int(bool(said))
 
 
 def _want_root() -> None:
-    if os.geteuid() != 0:
-        raise FleetError("only root may drill\n  → sudo hearthctl drill …")
-
-
-def _tell(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    command_line.want_root("drill", "drill …")
 
 
 # What systemd runs
@@ -148,13 +131,13 @@ def _perform(options: argparse.Namespace) -> int:
     os.umask(0o022)  # what is in the way to restored data must let the account of the sandbox pass; nobody else comes that far
     told = settings()
     ca = str(CONFIG / CA) if (CONFIG / CA).exists() else ""
-    store = Store(_credential(CREDENTIAL), told["bucket"], told["prefix"], ca, tell=_tell)
-    found = drill_run.perform(orders(), told, store, _place(), report(), _tell)
+    store = Store(_credential(CREDENTIAL), told["bucket"], told["prefix"], ca, tell=tell)
+    found = drill_run.perform(orders(), told, store, _place(), report(), tell)
     journal.write_whole(STATE / REPORT, json.dumps(found, ensure_ascii=False, indent=1).encode(), durable=True)
     _export(Path(told["metrics_directory"]), drill_report.metrics(found, told["max_age"]))
     failed = [f"{row['service']}.{row['set']} of {row['host']}" for row in found["rows"] if not row["ok"]]
     if failed:
-        sys.stderr.write(f"hearthctl: the drill failed: {', '.join(failed)}\n")
+        command_line.complain(f"hearthctl: the drill failed: {', '.join(failed)}")
     return int(bool(failed))
 
 
@@ -190,5 +173,5 @@ def _guard(options: argparse.Namespace) -> int:
 
 def _ask(options: argparse.Namespace) -> int:
     del options
-    _tell(drill_sandbox.ask(sys.stdin.read()))
+    tell(drill_sandbox.ask(sys.stdin.read()))
     return 0

@@ -15,6 +15,9 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 class FleetError(Exception):
     """Something that the user must know; the message says what, where, and what to do."""
 
+    exit_status = 2
+    """That of a command of ``hearthctl`` which ends with this error."""
+
 
 class Mistake(NamedTuple):
     """One mistake in the inventory.

@@ -14,12 +14,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import (
     backup_commands,
     cold_copy,
+    command_line,
     drill_commands,
     releases,
     restore_swap,
@@ -32,6 +34,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     wrapped_table,
 )
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
+from ansible_collections.hearth.fleet.plugins.module_utils.command_line import tell
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text
 
@@ -58,30 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return backup_commands.main(words[1:])
     if words[:1] == ["drill"]:
         return drill_commands.main(words[1:])
-    options = _parser().parse_args(words)
-    if os.geteuid() != 0:
-        _complain("hearthctl: only root may look at transactions\n  → sudo hearthctl …")
-        return 2
-    try:
-        code: int = options.run(options)
-    except (FleetError, OSError) as error:
-        _complain(f"hearthctl: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _complain("\nhearthctl: the transaction goes on by itself; hearthctl status shows it")
-        return 130
-    return code
+    return command_line.run(_parser(), words, goes_on="the transaction goes on by itself; hearthctl status shows it")
+
+
+def _as_root(run: command_line.Command, options: argparse.Namespace) -> int:
+    command_line.want_root("look at transactions", "…")
+    return run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hearthctl", description="See and decide about the services, releases and rollouts of this host.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: Any, said: str, *, service: str | None = None) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=said, description=said)
+    def command(name: str, run: command_line.Command, said: str, *, service: str | None = None) -> argparse.ArgumentParser:
+        one = command_line.add(commands, name, partial(_as_root, run), said)
         if service:
             one.add_argument("service", nargs=None if service == "one" else "?", metavar="SERVICE")
-        one.set_defaults(run=run)
         return one
 
     command("status", _status, "what runs, and where its last rollout stands", service="any").add_argument(
@@ -102,20 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     drills = commands.add_parser("drill", help="prove that backups come back", description="Prove that backups come back.")
     drill_commands.add_verbs(drills.add_subparsers(metavar="VERB", required=True))
     engine = commands.add_parser("transaction", help="what systemd runs; nothing for people").add_subparsers(metavar="VERB", required=True)
-    run = engine.add_parser("run", help="bring a transaction to its outcome")
+    run = command_line.add(engine, "run", partial(_as_root, _run), "bring a transaction to its outcome")
     run.add_argument("service", metavar="SERVICE")
     run.add_argument("id", metavar="ID")
-    run.set_defaults(run=_run)
     return parser
-
-
-def _tell(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 # Seeing
@@ -128,18 +113,21 @@ def _status(options: argparse.Namespace) -> int:
         raise FleetError(f"{options.service} is no service of this host; known: {', '.join(known_services()) or 'none'}")
     found = [row for row in rows if row]
     if options.json:
-        _tell(json.dumps(found, ensure_ascii=False, indent=1))
+        tell(json.dumps(found, ensure_ascii=False, indent=1))
     elif not found:
-        _tell("no service of the fleet is installed here")
+        tell("no service of the fleet is installed here")
     else:
-        _tell(wrapped_table.render([_status_row(row) for row in found], _STATUS, {"said": 44}))
+        tell(wrapped_table.render([_status_row(row) for row in found], _STATUS, {"said": 44}))
         for row in found:
             state = row["transaction"] or {}
             if options.service and state:
-                _tell("\n" + wrapped_table.render(_phase_rows(state), _PHASES, {"said": 96}))
+                tell("\n" + wrapped_table.render(_phase_rows(state), _PHASES, {"said": 96}))
             if state.get("next"):
-                _tell(f"\n{row['service']}: {state['said']}\n  → {state['next']}")
-    return int(any((row["transaction"] or {}).get("next") for row in found))
+                tell(f"\n{row['service']}: {state['said']}\n  → {state['next']}")
+            if row["restore"]:
+                problem, remedy = restore_swap.in_the_way(row["service"], row["restore"])
+                tell(f"\n{row['service']}: {problem}\n  → {remedy}")
+    return int(any(row["restore"] or (row["transaction"] or {}).get("next") for row in found))
 
 
 def known_services() -> list[str]:
@@ -168,6 +156,7 @@ def status_of(service: str) -> dict[str, Any] | None:
         "state": str(state),
         "ready": probes.ask_ready(unit, order["health"]["ready"]).ok if order else None,
         "transaction": transaction_host.state_of(service, latest) if latest else None,
+        "restore": restore_swap.open_of(service),
     }
 
 
@@ -202,12 +191,12 @@ def _releases(options: argparse.Namespace) -> int:
     if options.service and not found:
         raise FleetError(f"{options.service} has no releases in {OPT}; known services: {', '.join(known_services()) or 'none'}")
     if options.json:
-        _tell(json.dumps(found, indent=1))
+        tell(json.dumps(found, indent=1))
     elif not found:
-        _tell("no release is installed here")
+        tell("no release is installed here")
     else:
         shown = [{**row, "installed": time.strftime("%Y-%m-%d %H:%M", time.gmtime(row["installed"])), "sha256": row["sha256"][:12]} for row in found]
-        _tell(table.render(shown, _RELEASES))
+        tell(table.render(shown, _RELEASES))
     return 0
 
 
@@ -264,11 +253,11 @@ def _watch(service: str, identifier: str) -> int:
         said = found["next"]
         for line in found["lines"]:
             if line["event"] != "begin":
-                _tell(f"{time.strftime('%H:%M:%S', time.gmtime(line['at']))}  {line['phase'] or 'begin':<13}  {line['said']}")
+                tell(f"{time.strftime('%H:%M:%S', time.gmtime(line['at']))}  {line['phase'] or 'begin':<13}  {line['said']}")
         state = found["state"]
         if state["outcome"]:
             if state["next"]:
-                _tell(f"  → {state['next']}")
+                tell(f"  → {state['next']}")
             return (
                 0 if state["outcome"] == transaction.COMMITTED or (state["outcome"] == transaction.ROLLED_BACK and state["kind"] != "rollback") else 1
             )
@@ -348,12 +337,12 @@ def _want_decision(service: str, undone: Mapping[str, Any], *, restore: bool, ke
 
 
 def _promote(options: argparse.Namespace) -> int:
-    _tell(transaction_host.promote(options.service, _who())["said"])
+    tell(transaction_host.promote(options.service, _who())["said"])
     return 0
 
 
 def _resolve(options: argparse.Namespace) -> int:
-    _tell(transaction_host.resolve(options.service, _who())["said"])
+    tell(transaction_host.resolve(options.service, _who())["said"])
     return 0
 
 
@@ -367,10 +356,10 @@ def _who() -> str:
 def _resume(options: argparse.Namespace) -> int:
     del options
     for said in (*restore_swap.resume_all(), *transaction_host.adopt_all()):
-        _tell(said)
+        tell(said)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    _tell(transaction_host.run(options.service, options.id))
+    tell(transaction_host.run(options.service, options.id))
     return 0

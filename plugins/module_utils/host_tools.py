@@ -10,8 +10,8 @@ from collections.abc import Sequence
 SOURCES = (
     "analysis.py", "archive.py", "backup_catalogue.py", "backup_clock.py", "backup_commands.py", "backup_files.py", "backup_fingerprint.py",
     "backup_manifest.py", "backup_metrics.py", "backup_names.py", "backup_pipeline.py", "backup_run.py", "backup_snapshot.py", "bounded_child.py",
-    "cold_copy.py", "difference.py", "drill_commands.py", "drill_negative.py", "drill_report.py", "drill_run.py",
-    "drill_sandbox.py", "elf.py", "errors.py", "free_space.py", "headers.py", "hearthctl.py", "host_tools.py", "journal.py",
+    "cold_copy.py", "command_line.py", "difference.py", "drill_commands.py", "drill_negative.py", "drill_report.py", "drill_run.py",
+    "drill_sandbox.py", "elf.py", "errors.py", "exclusive.py", "free_space.py", "headers.py", "hearthctl.py", "host_tools.py", "journal.py",
     "live_host.py", "object_store.py", "paths.py", "probe.py", "programs.py", "quantities.py", "releases.py", "restore_stage.py",
     "restore_stream.py", "restore_swap.py", "rollout_look.py", "staging.py", "table.py", "transaction.py", "transaction_host.py", "unit_marks.py",
     "units.py", "wrapped_table.py",

@@ -9,13 +9,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import (
     accounts,
     backup_area,
     drill_area,
+    host_tools,
     paths,
     preflight,
     releases,
@@ -94,11 +97,24 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
 
 def lines(planned: Mapping[str, Any]) -> list[str]:
     """Return the plan as one line for each difference, in the order in which roles act, for a person to read."""
-    said = [f"{area}: {one['item']}: {one['reason']}" for area in AREAS for one in planned[area]]
+    said = [f"{area}: {item}: {reason}" for area in AREAS for item, reason in _without_sources(planned[area])]
     said += [f"{one['action']}: {one['item']}: {one['reason']}" for one in planned["rollout"]]
     said += [f"then {one['action']}: {one['item']}: {one['reason']}" for one in planned["follows"]]
     said += [f"waits for a rollout: {one['item']}: {one['reason']}" for one in planned["staged"]]
     return said
+
+
+def _without_sources(differences: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Return item and reason of each difference; the collection's own sources, of which there are dozens, once for each reason."""
+    home = host_tools.SOURCES_HOME
+    reasons = Counter(one["reason"] for one in differences if posixpath.dirname(one["item"]) == home)
+    for one in differences:
+        among = reasons[one["reason"]] if posixpath.dirname(one["item"]) == home else 1
+        if among == 1:
+            yield one["item"], one["reason"]
+        elif among:
+            yield home, f"{among} files of this collection's own: {one['reason']}"
+            reasons[one["reason"]] = 0
 
 
 def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: list[str]) -> list[Difference]:
@@ -151,6 +167,7 @@ def _status(service: str, unit: str, observed: Mapping[str, Any]) -> dict[str, A
         "installed": sorted(seen["installed"]),
         "previous": seen["previous"],
         "transaction": observed["rollout"]["transactions"].get(service),
+        "restore": observed["rollout"]["restores"].get(service),
         "state": state["active"],
         "since": state["since"],
         "restarts": state["restarts"],

@@ -4,7 +4,7 @@
 """A restore as its host sees it: looked at, prepared, received in pieces, staged and proven, exchanged, and seen ready, or else undone.
 
     look(order)                         what the host has: the release, the schemas of its databases; changes nothing
-    prepare(order)                      writes the order; settles what an interrupted restore left
+    prepare(order)                      takes the service and writes the order; settles what an interrupted restore left
     receive(order, part, offset, file)  appends a piece of a part, decrypted and still compressed
     run(order)                          stages, checks, stops the service, exchanges the data, starts it and waits until it is ready
     discard(order, why)                 removes what came in; the data are the old ones
@@ -43,11 +43,7 @@ _RUNNING = ("active", "activating", "reloading")
 def look(order: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the host has. Raises FleetError where a rollout has the service, or systemd does not know it."""
     service = order["service"]
-    taken = transaction_host.active(service)
-    if taken:
-        raise FleetError(
-            f"{service}: transaction {taken} of a rollout has the service\n  → wait for it, or decide about it: hearthctl status {service}"
-        )
+    transaction_host.refuse_while_changed(service)
     state = probes.unit_state(order["unit"])
     if state.load == "not-found":
         raise FleetError(f"{service}: systemd knows no unit {order['unit']} on this host\n  → converge the host first: site.yml")
@@ -62,10 +58,21 @@ def look(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prepare(order: Mapping[str, Any]) -> list[str]:
-    """Make ready to receive; return what became of interrupted restores of the service, in words. Raises FleetError or OSError."""
-    said = [_settle(other, order) for other in restore_swap.open_restores() if other.parent.name == order["service"]]
-    _places(order)  # finds what cannot be exchanged, before gigabytes are fetched
+    """Make ready to receive; return what became of interrupted restores of the service, in words.
+
+    The service is the restore's from here to its outcome. Raises FleetError, also while a rollout or another restore has it, or OSError.
+    """
     directory = _directory(order)
+    with transaction_host.deciding(order["service"]):
+        transaction_host.refuse_while_changed(order["service"])
+        said = [_settle(other, order) for other in restore_swap.open_restores(order["service"])]
+        _take(order, directory)
+    return said
+
+
+def _take(order: Mapping[str, Any], directory: Path) -> None:
+    """Take a service that nobody has. Raises FleetError or OSError where it could not be restored anyway; then nobody has it still."""
+    _places(order)  # finds what cannot be exchanged, before gigabytes are fetched
     for path in (restore_swap.RESTORE.parent, restore_swap.RESTORE, directory.parent, directory, directory / restore_swap.RECEIVED):
         path.mkdir(mode=0o700, exist_ok=True)
     needed = sum(part["size"] for part in order["backup"]["parts"])
@@ -73,8 +80,9 @@ def prepare(order: Mapping[str, Any]) -> list[str]:
     for part in order["backup"]["parts"]:
         if part["kind"] == "database":
             want_free(Path(part["path"]).parent, part["plain_size"] + _also_there(directory, part, needed), f"for the restored {part['path']}")
+    with restore_swap.open_journal(directory) as book:
+        restore_swap.note(book, "receiving", "the backup comes in")
     journal.write_whole(directory / restore_swap.ORDER, json.dumps(order, ensure_ascii=False).encode(), durable=True)
-    return said
 
 
 def _also_there(directory: Path, part: Mapping[str, Any], received: int) -> int:
@@ -98,7 +106,7 @@ def _settle(other: Path, order: Mapping[str, Any]) -> str:
             f"  → let it end; if its controller is gone, try again in a minute"
         )
     was_active = any(line.get("was_active") for line in journal.read(other))
-    said = restore_swap.settle(other, supersede=True)
+    said = restore_swap.settle(other)
     if was_active and probes.unit_state(order["unit"]).active not in _RUNNING:
         _systemctl("start", order["unit"], order["start_timeout"])
     return said
@@ -110,8 +118,7 @@ def receive(order: Mapping[str, Any], name: str, offset: int, piece: Path) -> in
     if part is None:
         raise FleetError(f"the backup has no part {name}")
     directory = _directory(order)
-    if restore_swap.summary(journal.read(directory))["outcome"]:
-        raise FleetError(f"restore {order['id']} was ended by another one")
+    _want_open(order, journal.read(directory))
     file = _received(directory, order, part)
     with said_plainly(directory, "for the parts of the backup"):
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -123,6 +130,13 @@ def receive(order: Mapping[str, Any], name: str, offset: int, piece: Path) -> in
             target.seek(offset)
             shutil.copyfileobj(source, target, 1 << 20)
             return target.tell()
+
+
+def _want_open(order: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> None:
+    """Raise FleetError for a restore that has the service no longer."""
+    found = restore_swap.summary(lines)
+    if found["outcome"]:
+        raise FleetError(f"restore {order['id']} was ended by somebody else: {found['said']}")
 
 
 def _received(directory: Path, order: Mapping[str, Any], part: Mapping[str, Any]) -> Path:
@@ -149,6 +163,7 @@ def run(order: Mapping[str, Any]) -> dict[str, Any]:
     """
     directory = _directory(order)
     with restore_swap.open_journal(directory) as book, _undisturbed():
+        _want_open(order, book.lines)
         try:
             files, databases, said = _stage(order, book)
             downtime = _exchange(order, book, files, databases) if files or databases else None
@@ -290,8 +305,11 @@ def _exchange(
     except (FleetError, OSError) as error:
         problem = f"the data cannot be exchanged: {error}"
     restore_swap.undo(book, problem)
-    restore_swap.close(book, restore_swap.REVERTED, problem)
-    raise FleetError(f"{problem}\nThe old data are in place; {_as_before(order, was_active=was_active)}")
+    try:
+        now = _as_before(order, was_active=was_active)
+    finally:
+        restore_swap.close(book, restore_swap.REVERTED, problem)  # last, as a rollout may have the service from there
+    raise FleetError(f"{problem}\nThe old data are in place; {now}")
 
 
 def _as_before(order: Mapping[str, Any], *, was_active: bool) -> str:

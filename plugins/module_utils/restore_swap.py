@@ -23,10 +23,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import journal
+from ansible_collections.hearth.fleet.plugins.module_utils import journal, rollout_look
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
-RESTORE = Path("/var/lib/hearth/restore")
+RESTORE = Path(rollout_look.RESTORE)
 ORDER = "order.json"
 RECEIVED = "received"
 RESTORED, REVERTED, DISCARDED = "restored", "reverted", "discarded"
@@ -69,10 +69,35 @@ def order_of(directory: Path) -> dict[str, Any]:
     return found
 
 
-def open_restores() -> list[Path]:
-    """Return the directories of all restores without an outcome."""
-    orders = sorted(RESTORE.glob(f"*/*/{ORDER}"))
+def open_restores(service: str = "*") -> list[Path]:
+    """Return the directories of all restores, or of those of a service, without an outcome."""
+    orders = sorted(RESTORE.glob(f"{service}/*/{ORDER}"))
     return [path.parent for path in orders if not summary(journal.read(path.parent))["outcome"]]
+
+
+def open_of(service: str) -> dict[str, Any] | None:
+    """Return the restore that has a service: ``id``, ``since`` (seconds since 1970) and what it ``said`` last; None for none."""
+    found = open_restores(service)
+    if not found:
+        return None
+    return {"id": found[0].name, "since": (found[0] / ORDER).stat().st_mtime, "said": summary(journal.read(found[0]))["said"]}
+
+
+def refuse_while_open(service: str) -> None:
+    """Raise FleetError while a restore has a service."""
+    found = open_of(service)
+    if found:
+        problem, remedy = in_the_way(service, found)
+        raise FleetError(f"{service}: {problem}\n  → {remedy}")
+
+
+def in_the_way(service: str, found: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what keeps a service from being changed while a restore has it, and what to do about it on the host, for people."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found["since"]))
+    return (
+        f"restore {found['id']} has the service since {since} ({found['said']})",
+        f"wait until it has ended: hearthctl status {service}. Only if it does not go on any more: restore again, or give it up, hearthctl resume",
+    )
 
 
 # Moving
@@ -104,6 +129,7 @@ def undo(book: journal.Journal, why: str) -> None:
         if moved and not unmoved:
             os.rename(move["to"], move["from"])
     _sync(moves)
+    note(book, "reverted", "the old data are back")
 
 
 def moves_of(lines: Iterable[Mapping[str, Any]]) -> list[Move]:
@@ -142,31 +168,31 @@ def prune(service: str) -> None:
 
 
 def interrupted(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return what an interrupted restore needs: ``undo``, ``close`` (nothing had been moved), or ``look`` (all had)."""
+    """Return what an interrupted restore needs: ``undo``, ``close`` (nothing had been moved), or nothing, as it was ``reverted`` or ``swapped``."""
     events = [line["event"] for line in lines]
+    if "reverted" in events:
+        return "reverted"
     if "reverting" in events or ("moving" in events and "swapped" not in events):
         return "undo"
-    return "look" if "swapped" in events else "close"
+    return "swapped" if "swapped" in events else "close"
 
 
-def settle(directory: Path, *, supersede: bool) -> str:
+def settle(directory: Path) -> str:
     """Bring an interrupted restore to an end; return what became of it, in words.
 
-    One whose data are in place stays open until somebody has seen the service ready; ``supersede`` ends that too, as another
-    restore follows. Raises JournalError while a process is at work on it, and OSError.
+    Raises JournalError while a process is at work on it, FleetError or OSError where the old data cannot come back (yet).
     """
     service = directory.parent.name
     with open_journal(directory) as book:
         needs = interrupted(book.lines)
         if needs == "undo":
             undo(book, "the restore was interrupted")
+        if needs in ("undo", "reverted"):
             close(book, REVERTED, "interrupted while the data were exchanged; the old data are back")
         elif needs == "close":
             close(book, DISCARDED, "interrupted before anything was exchanged; the data are the old ones")
-        elif supersede:
-            close(book, RESTORED, "interrupted before the service was seen ready; another restore follows")
         else:
-            return f"{service}: restored data are in place since an interrupted restore; nobody has seen the service ready on them yet"
+            close(book, RESTORED, "interrupted when the restored data were in place; nobody has seen the service ready on them yet")
         return f"{service}: {book.lines[-1]['said']}"
 
 
@@ -175,7 +201,7 @@ def resume_all() -> list[str]:
     said = []
     for directory in open_restores():
         try:
-            said.append(settle(directory, supersede=False))
+            said.append(settle(directory))
         except (FleetError, OSError) as error:
             said.append(f"{directory.parent.name}: its interrupted restore cannot be settled: {error}")
     return said

@@ -5,30 +5,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import journal, rollout_lock
+from ansible_collections.hearth.fleet.plugins.module_utils import exclusive, journal, rollout_lock
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.rollout_look import LOCK, ROLLOUT
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _alone() -> AbstractContextManager[None]:
     """Keep others out while the lock is compared and written."""
-    os.makedirs(ROLLOUT, mode=0o700, exist_ok=True)
-    handle = os.open(f"{ROLLOUT}/.guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    return exclusive.held(Path(ROLLOUT, ".guard"))
 
 
 def _find() -> dict[str, Any] | None:

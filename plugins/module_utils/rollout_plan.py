@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import transaction, versions
+from ansible_collections.hearth.fleet.plugins.module_utils import restore_swap, transaction, versions
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
@@ -92,6 +92,11 @@ class Place:
         """The state of the service's last transaction there; empty for none."""
         return self.seen.get("transaction") or {}
 
+    @property
+    def restore(self) -> Mapping[str, Any]:
+        """The restore that has the service there; empty for none."""
+        return self.seen.get("restore") or {}
+
     def reasons(self, area: str) -> list[str]:
         """Return the reasons of the look's differences of this service in one area."""
         return [one["reason"] for one in self.plan.get(area, ()) if one["service"] == self.service]
@@ -124,7 +129,7 @@ def plan(specs: Mapping[str, Any], looks: Mapping[str, Mapping[str, Any]], setti
 
     ``specs`` holds the slices of every host, ``looks`` what observe returned on each that was asked, with its probe
     (``unreachable`` or ``msg`` instead of ``plan`` where it did not answer). The looks' ``services`` may have ``transaction`` (the
-    state of the last or active one), ``backup_age`` (seconds) and ``previous`` (a version).
+    state of the last or active one), ``restore`` (the one under way), ``backup_age`` (seconds) and ``previous`` (a version).
 
     ``batches``   {service, number, of, canary, tier, hosts}, in order
     ``rows``      one for each service and host: service, host, tier, batch, of, canary, kind, from, to, reasons, schema_risk,
@@ -318,6 +323,7 @@ class _Service:
         chosen = self._chosen(changes)
         canaries = self._canaries(changes, unchanged)
         chosen = self._promoted(chosen, changes, canaries)
+        self._check_restores(chosen)
         self._plan_batches(chosen, changes, canaries)
         return self
 
@@ -352,6 +358,13 @@ class _Service:
         elif not outcome:
             problem = f"a transaction of rollout {state['id']} is under way there (phase {state.get('phase') or 'none yet'})"
             self._blame(place, problem, f"it ends by itself; wait, or look: hearthctl status on {place.host}")
+
+    def _check_restores(self, chosen: list[Place]) -> None:
+        """Refuse to change a service whose data are being restored there."""
+        for place in chosen:
+            if place.restore:
+                problem, remedy = restore_swap.in_the_way(self.service, place.restore)
+                self._blame(place, problem, f"on {place.host}: {remedy}")
 
     def _note_unchanged(self, places: list[Place], coming: Collection[str]) -> None:
         """Say where nothing changes. A version that is not ready where it runs is none of the ``coming`` ones elsewhere."""

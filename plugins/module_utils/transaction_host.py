@@ -17,6 +17,9 @@ For who starts one (the module ``transaction``, or ``hearthctl rollback``):
                             /journal.jsonl   what was done (journal.py)
                             /state.json      that, in short (transaction.summary)
     <ROLLOUT>/<service>/active -> <id>       the transaction that has the service; gone once nothing about it is open
+
+A service has one change at a time: a transaction, or a restore of its data. Both look for the other, and take the service, while they
+hold ``deciding(service)``.
 """
 
 from __future__ import annotations
@@ -28,10 +31,20 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import host_tools, journal, live_host, rollout_look, staging, transaction
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    exclusive,
+    host_tools,
+    journal,
+    live_host,
+    restore_swap,
+    rollout_look,
+    staging,
+    transaction,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly
 
@@ -105,7 +118,7 @@ def state_of(service: str, identifier: str) -> dict[str, Any]:
 def prepare(order: Mapping[str, Any], new_files: Mapping[str, bytes]) -> Path:
     """Write an order and its candidate files (content by name) durably; return the transaction's directory.
 
-    Raises FleetError while another transaction has the service, or for an order that is none.
+    Raises FleetError while another transaction or a restore has the service, or for an order that is none.
     """
     whole = transaction.complete(order)
     directory = directory_of(whole["service"], whole["id"])
@@ -141,7 +154,18 @@ def _make_private(directory: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
+def deciding(service: str) -> AbstractContextManager[None]:
+    """Keep others out while it is decided who has a service."""
+    return exclusive.held(ROLLOUT / f".{service}.deciding")
+
+
 def _refuse_while_taken(service: str, identifier: str) -> None:
+    """Raise FleetError while a transaction other than this one, or a restore, has the service."""
+    refuse_while_changed(service, identifier)
+    restore_swap.refuse_while_open(service)
+
+
+def refuse_while_changed(service: str, identifier: str = "") -> None:
     """Raise FleetError while a transaction other than this one has the service."""
     other = active(service)
     if other and other != identifier:
@@ -166,23 +190,28 @@ def _wait_for_the_last(service: str, identifier: str) -> None:
 def launch(service: str, identifier: str) -> dict[str, Any]:
     """Start a transaction, or let its engine take it up again where it ended without an outcome; return its state.
 
-    Raises FleetError while another one has the service, and when systemd refuses.
+    Raises FleetError while another one or a restore has the service, and when systemd refuses.
     """
     directory = directory_of(service, identifier)
     order = order_of(service, identifier)
-    _refuse_while_taken(service, identifier)
+    refuse_while_changed(service, identifier)
     if not journal.read(directory):
         with _open_journal(order, directory) as book:
-            now = round(time.time(), 3)
-            owner = order["rollout"].get("owner") or "root"
-            said = f"{order['kind']} of {service} {order['from']} → {order['to']}, for {owner}"
             _wait_for_the_last(service, identifier)
-            # The link first: a transaction that has begun is always found.
-            staging.replace_link(directory.parent / "active", identifier)
-            book.append({"at": now, "phase": "", "event": "note", "said": said, "expires": now + order["deadline"]}, durable=True)
+            with deciding(service):
+                _refuse_while_taken(service, identifier)
+                _begin(order, book)
     if not state_of(service, identifier)["outcome"] and not journal.is_held(directory):
         _run_engine(service, identifier)
     return state_of(service, identifier)
+
+
+def _begin(order: Mapping[str, Any], book: journal.Journal) -> None:
+    """Let a transaction have its service. The link first: a transaction that has begun is always found."""
+    now = round(time.time(), 3)
+    said = f"{order['kind']} of {order['service']} {order['from']} → {order['to']}, for {order['rollout'].get('owner') or 'root'}"
+    staging.replace_link(book.directory.parent / "active", order["id"])
+    book.append({"at": now, "phase": "", "event": "note", "said": said, "expires": now + order["deadline"]}, durable=True)
 
 
 def _run_engine(service: str, identifier: str) -> None:

@@ -15,6 +15,7 @@ description:
   - A service that crashes, or that systemd has given up, is reported at once, not at its deadline.
   - When a service does not become ready, the error says in what state it is, what the probe answered, and what the daemon
     wrote to the journal. The service is left as it is.
+  - While M(hearth.fleet.restore) has a service, it is neither started nor restarted here; it starts the service itself in the end.
 options:
   services:
     description: The services. They are acted upon at the same time; what must start earlier is for C(After=) of the units to say.
@@ -185,6 +186,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
+from ansible_collections.hearth.fleet.plugins.module_utils import restore_swap
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
@@ -242,10 +244,12 @@ def bring_up(wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attempt(wanted: Mapping[str, Any], started: float) -> dict[str, Any]:
-    """Return what bring_up adds to its outcome. Raises FleetError when systemd or the probe cannot be used."""
+    """Return what bring_up adds to its outcome. Raises FleetError when systemd or the probe cannot be used, or a restore has the service."""
     unit, health = wanted["unit"], wanted["health"]
     before = probes.unit_state(unit)
     action = "none" if wanted["action"] == "start" and before.active == "active" else wanted["action"]
+    if action != "none":
+        restore_swap.refuse_while_open(wanted["service"])  # it starts the service itself, when the data are whole
     refused = _unusable(before) or _act(action, before, health["deadline"])
     if refused:
         after = probes.unit_state(unit)

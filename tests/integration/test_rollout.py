@@ -9,7 +9,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,41 @@ OTHER_LOCK = {
 }
 LONG_SOAK = {"rollout": {"soak": "8s"}}
 HOME = f"/opt/{NODE}"
+DATABASE = "/var/lib/kontinuum-node/data/node.db"
 
 
-def hearthctl(command: str) -> str:
-    """Return what hearthctl says on the relay, and at the end its exit status."""
-    return lab_hosts.shell("relay1", f"hearthctl {command} 2>&1; echo exit status $?")
+RESTORE = {
+    "id": "20261121T115900Z-beef01",
+    "service": NODE,
+    "unit": f"{NODE}.service",
+    "home": HOME,
+    "user": "kontinuum-node",
+    "group": "kontinuum-node",
+    "health": {"ready": rollouts.READY},
+    "stop_timeout": 30,
+    "start_timeout": 30,
+    "databases": [{"path": DATABASE, "sentinel": ""}],
+    "files": [],
+    "other_databases": [],
+    "backup": {"parts": [{"name": "database-0.zst.age", "kind": "database", "path": DATABASE, "size": 1, "plain_size": 1}]},
+}
+
+
+def hearthctl(command: str, host: str = "relay1") -> str:
+    """Return what hearthctl says on a host, and at the end its exit status."""
+    return lab_hosts.shell(host, f"hearthctl {command} 2>&1; echo exit status $?")
+
+
+def restore_step(state: str) -> dict[str, Any]:
+    """Do a step of RESTORE on home1; return what came of it."""
+    return lab_hosts.module("home1", "hearth.fleet.restore_step", {"state": state, "order": RESTORE})
+
+
+@pytest.fixture
+def home(converged_again: None, tmp_path: Path) -> Iterator[Fleet]:
+    """Return home1 with the old release of the simulated node, and see to it that no restore is left there."""
+    yield Fleet(tmp_path, ["home1"]).begin()
+    lab_hosts.shell("home1", f"rm -rf /var/lib/hearth/restore/{NODE}")
 
 
 # What goes well
@@ -284,6 +314,47 @@ def test_f41_a_lock_is_broken_only_on_purpose(relay: Fleet, silent: int) -> None
     assert rollouts.look("relay1") == before
     relay.good(NEW, rollout_break_lock=OTHER_LOCK["id"])
     assert (rollouts.look("relay1")["current"], rollouts.locked(["relay1"])) == (NEW, [])
+
+
+def test_f40_a_restore_keeps_rollouts_of_its_service_out(home: Fleet) -> None:
+    home.good(NEW)
+    transaction = rollouts.state("home1")
+    assert not restore_step("prepared")["failed"]
+    before = home.looks()
+    refused = f"restore {RESTORE['id']} has the service since 20"
+    said = home.bad(NEW, rollout_restart=True)
+    assert f"{NODE} on home1: {refused}" in said
+    assert f"on home1: wait until it has ended: hearthctl status {NODE}" in said
+    assert "The rollout cannot begin; no service was stopped" in said
+    said = hearthctl(f"rollback {NODE}", "home1")
+    assert f"hearthctl: {NODE}: {refused}" in said
+    assert said.endswith("exit status 2\n")
+    assert refused in hearthctl(f"status {NODE}", "home1")
+    home.check_untouched(before)
+    assert rollouts.state("home1") == transaction, "none has begun"
+    assert refused in home.bad(NEW, NEW_CONFIG, playbook="site.yml")
+    assert rollouts.look("home1")["pid"] == before["home1"]["pid"]
+    lab_hosts.shell("home1", f"systemctl stop {NODE}")  # as a restore does while it exchanges the data
+    assert refused in home.bad(NEW, NEW_CONFIG, playbook="site.yml")
+    assert rollouts.look("home1")["pid"] == 0
+    assert rollouts.locked(["home1"]) == []
+    assert not restore_step("discarded")["failed"]
+    home.good(NEW, NEW_CONFIG, playbook="site.yml")
+    assert hearthctl(f"rollback {NODE}", "home1").endswith("exit status 0\n")
+    assert rollouts.look("home1")["says"] == OLD
+
+
+def test_f40_a_rollout_keeps_restores_of_its_service_out(home: Fleet) -> None:
+    with rollouts.meanwhile(rollouts.catch, "home1", "drain") as caught, home.start(NEW) as controller:
+        engine, _phase = caught.result()
+        refused = restore_step("prepared")
+        lab_hosts.shell("home1", f"kill -CONT {engine}")
+        controller.communicate(timeout=60)
+    assert refused["failed"]
+    assert re.search(rf"{NODE}: transaction \S+ of \S+ has the service since .* \(in phase drain: ", refused["msg"])
+    assert controller.returncode == 0
+    assert rollouts.look("home1")["says"] == NEW
+    assert not restore_step("prepared")["failed"]
 
 
 # On the way

@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     journal,
     live_host,
     releases,
+    restore_swap,
     transaction,
     transaction_host,
     unit_marks,
@@ -40,6 +42,7 @@ MODULE_UTILS = Path(hearthctl.__file__).parent
 PREFIX = "ansible_collections.hearth.fleet.plugins.module_utils"
 OLD_CONFIG, NEW_CONFIG = b"a = 1\n", b"a = 2\n"
 IDENTIFIER = "20261121T120000Z-ab12cd"
+RESTORE_ID = "20261121T115900Z-beef01"
 
 
 class Box:
@@ -63,6 +66,7 @@ class Box:
         with closing(sqlite3.connect(self.database)) as database:
             database.execute("CREATE TABLE kv (key TEXT)")
         monkeypatch.setattr(transaction_host, "ROLLOUT", root / "var/lib/hearth/rollout")
+        monkeypatch.setattr(restore_swap, "RESTORE", root / "var/lib/hearth/restore")
         (root / "var/lib").mkdir(parents=True)
         monkeypatch.setattr(units, "STAMPS", str(root / "run"))
         monkeypatch.setattr(unit_marks, "UNITS", str(self.unit.parent))
@@ -114,6 +118,16 @@ class Box:
     def host(self, **changes: Any) -> tuple[LiveHost, Path]:
         directory = self.prepare(**changes)
         return LiveHost(transaction_host.order_of("relay", directory.name), directory), directory
+
+    def restore(self, *events: str, service: str = "relay") -> Path:
+        """Leave a restore as it is after these events."""
+        directory = restore_swap.directory_of(service, RESTORE_ID)
+        directory.mkdir(parents=True)
+        (directory / restore_swap.ORDER).write_text("{}")
+        with restore_swap.open_journal(directory) as book:
+            for event in events:
+                restore_swap.note(book, event, f"it is {event}", **({"moves": []} if event == "moving" else {}))
+        return directory
 
     def end(self, outcome: str, **facts: Any) -> None:
         """Write the outcome that an engine would have reached."""
@@ -218,6 +232,62 @@ def test_f40_another_transaction_has_the_service(box: Box) -> None:
     transaction_host.launch("relay", IDENTIFIER)
     with pytest.raises(FleetError, match=rf"transaction {IDENTIFIER} of ops@laptop has the service since 20"):
         transaction_host.prepare(box.order(id="other"), {"0": NEW_CONFIG})
+
+
+RESTORES = [
+    pytest.param([], id="taken"),
+    pytest.param(["receiving"], id="receiving"),
+    pytest.param(["receiving", "staging"], id="staging"),
+    pytest.param(["receiving", "staging", "stopping"], id="stopping"),
+    pytest.param(["receiving", "staging", "stopping", "moving"], id="moving"),
+    pytest.param(["receiving", "staging", "stopping", "moving", "swapped"], id="swapped"),
+    pytest.param(["receiving", "staging", "stopping", "moving", "swapped", "reverting"], id="reverting"),
+]
+REFUSED = rf"relay: restore {RESTORE_ID} has the service since 20.*\n  → wait until it has ended: hearthctl status relay"
+
+
+@pytest.mark.parametrize("events", RESTORES)
+def test_f40_a_restore_keeps_rollouts_of_its_service_out(events: list[str], box: Box) -> None:
+    box.prepare()
+    directory = box.restore(*events)
+    with pytest.raises(FleetError, match=REFUSED):
+        box.prepare(id="other")
+    with pytest.raises(FleetError, match=REFUSED):
+        transaction_host.launch("relay", IDENTIFIER)  # it was prepared before the restore began
+    assert (transaction_host.active("relay"), box.started) == ("", [])
+    assert not transaction_host.has_begun("relay", IDENTIFIER)
+    with restore_swap.open_journal(directory) as book:
+        restore_swap.close(book, restore_swap.RESTORED, "restored")
+    transaction_host.launch("relay", IDENTIFIER)
+    assert transaction_host.active("relay") == IDENTIFIER
+
+
+def test_f40_a_restore_of_another_service_keeps_nobody_out(box: Box) -> None:
+    box.restore("receiving", service="other")
+    box.prepare()
+    transaction_host.launch("relay", IDENTIFIER)
+    assert transaction_host.active("relay") == IDENTIFIER
+
+
+@pytest.mark.parametrize("events", RESTORES)
+def test_f40_hearthctl_rolls_nothing_back_during_a_restore(events: list[str], upgraded: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    upgraded.restore(*events)
+    before = len(upgraded.started)
+    assert hearthctl.main(["rollback", "relay"]) == 2
+    assert re.search(f"^hearthctl: {REFUSED}", capsys.readouterr().err)
+    assert (transaction_host.active("relay"), len(upgraded.started)) == ("", before)
+
+
+def test_f40_a_restore_that_does_not_go_on_can_be_given_up(upgraded: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    upgraded.restore("receiving")
+    assert hearthctl.main(["status", "relay"]) == 1
+    assert f"relay: restore {RESTORE_ID} has the service since 20" in capsys.readouterr().out
+    assert hearthctl.main(["resume"]) == 0
+    assert capsys.readouterr().out == "relay: interrupted before anything was exchanged; the data are the old ones\n"
+    assert hearthctl.main(["status", "relay"]) == 0
+    upgraded.prepare(id="other")
+    transaction_host.launch("relay", "other")
+    assert transaction_host.active("relay") == "other"
 
 
 def test_launch_after_an_outcome_starts_nothing(box: Box) -> None:

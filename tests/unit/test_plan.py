@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import plan, ufw_rules
+from ansible_collections.hearth.fleet.plugins.module_utils import host_tools, plan, ufw_rules
 
 NOTHING: dict[str, Any] = {
     "account": {"groups": [], "users": [], "paths": []},
@@ -52,3 +52,18 @@ def test_a_release_without_a_digest_for_the_host_is_a_finding_that_hides_no_othe
         ("fail", found, wanted, "fleet_services.icnd.artifact.sha256")
     ]
     assert {one["service"] for one in planned["release"]} == ({"any"} if arch else set())
+
+
+def test_the_collection_s_own_sources_are_one_line_of_the_plan() -> None:
+    home = host_tools.SOURCES_HOME
+    of_units = [
+        {"item": "/usr/local/lib/hearth/stamp", "reason": "does not exist"},
+        *({"item": f"{home}/{name}", "reason": "does not exist"} for name in ("a.py", "b.py", "c.py")),
+        {"item": f"{home}/d.py", "reason": "content differs"},
+    ]
+    planned = {**{key: [] for key in (*plan.AREAS, "rollout", "follows", "staged")}, "unit": of_units}
+    assert plan.lines(planned) == [
+        "unit: /usr/local/lib/hearth/stamp: does not exist",
+        f"unit: {home}: 3 files of this collection's own: does not exist",
+        f"unit: {home}/d.py: content differs",
+    ]

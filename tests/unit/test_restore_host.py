@@ -9,11 +9,13 @@ import grp
 import io
 import json
 import os
-import shutil
 import pwd
+import shutil
 import sqlite3
 import tarfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,23 @@ def test_a_service_that_does_not_become_ready_gets_its_old_data_back(systemd: Sy
     assert systemd.asked == ["stop", "start", "stop", "start"]
 
 
+def test_f40_a_restore_has_its_service_until_that_runs_again_on_the_old_data(systemd: Systemd, data: Path, backup: Any, tmp_path: Path) -> None:
+    given = order(data, backup[0])
+    has_it = []
+
+    def ready() -> bool:
+        has_it.append(bool(restore_swap.open_of("node")))
+        return restoring.values(data / "node.db") == ["old"]
+
+    systemd.ready = ready
+    restore_host.prepare(given)
+    send(given, backup[1], tmp_path)
+    with pytest.raises(FleetError, match="node is ready on them"):
+        restore_host.run(given)
+    assert has_it == [True, True]
+    assert restore_swap.open_of("node") is None
+
+
 def test_a_service_that_was_stopped_stays_so_when_it_does_not_become_ready(systemd: Systemd, data: Path, backup: Any, tmp_path: Path) -> None:
     given = order(data, backup[0])
     systemd.active, systemd.ready = "inactive", lambda: False
@@ -358,6 +377,29 @@ def test_f26_an_undoing_that_is_cut_off_as_well_goes_on(
     assert {path.name: path.read_bytes() for path in data.iterdir()} == before
 
 
+def test_f26_a_power_cut_after_the_undoing_needs_nothing_that_the_daemon_has_removed_since(
+    systemd: Systemd, data: Path, backup: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "node.db-wal").write_bytes(b"")
+    given = order(data, backup[0])
+
+    def ready_or_cut() -> bool:
+        if restoring.values(data / "node.db") == ["old"]:
+            raise PowerCut
+        return False
+
+    systemd.ready = ready_or_cut
+    restore_host.prepare(given)
+    send(given, backup[1], tmp_path)
+    with monkeypatch.context() as dead:
+        dead.setattr(restore_swap, "close", Mock(side_effect=PowerCut))
+        with pytest.raises(PowerCut):
+            restore_host.run(given)
+    (data / "node.db-wal").unlink(missing_ok=True)
+    assert restore_swap.resume_all() == ["node: interrupted while the data were exchanged; the old data are back"]
+    assert restoring.values(data / "node.db") == ["old"]
+
+
 def test_f26_a_file_system_that_is_not_mounted_at_boot_is_not_taken_for_empty(
     systemd: Systemd, data: Path, backup: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,14 +430,10 @@ def test_f26_after_the_last_rename_the_new_data_stay_and_the_old_ones_are_kept(s
     send(given, backup[1], tmp_path)
     with pytest.raises(PowerCut):
         restore_host.run(given)
-    assert restore_swap.resume_all() == [
-        "node: restored data are in place since an interrupted restore; nobody has seen the service ready on them yet"
-    ]
+    assert restore_swap.resume_all() == ["node: interrupted when the restored data were in place; nobody has seen the service ready on them yet"]
     assert restoring.values(data / "node.db") == ["new", "newer"]
     assert restoring.values(restore_swap.RESTORE / "node" / "before-20261121T130000Z-beef01" / "0" / "node.db") == ["old"]
-    systemd.ready = lambda: True
-    again = order(data, backup[0], id="20261121T140000Z-beef02")
-    assert restore_host.prepare(again) == ["node: interrupted before the service was seen ready; another restore follows"]
+    assert restore_swap.open_restores() == [], "or it would keep rollouts out for ever"
 
 
 def test_a_restore_that_stopped_the_service_and_died_starts_it_again(systemd: Systemd, data: Path, backup: Any, tmp_path: Path) -> None:
@@ -420,14 +458,70 @@ def test_two_restores_of_one_service_do_not_mix(systemd: Systemd, data: Path, ba
         restore_host.prepare(order(data, backup[0], id="20261121T140000Z-beef02"))
     restore_host.discard(given, "the connection broke")
     assert restore_host.prepare(order(data, backup[0], id="20261121T140000Z-beef02")) == []
-    with pytest.raises(FleetError, match="was ended by another one"):
+    with pytest.raises(FleetError, match="was ended by somebody else: the connection broke"):
         send(given, backup[1], tmp_path)
+
+
+def test_a_restore_that_was_given_up_exchanges_nothing(systemd: Systemd, data: Path, backup: Any, tmp_path: Path) -> None:
+    given = order(data, backup[0])
+    restore_host.prepare(given)
+    send(given, backup[1], tmp_path)
+    assert restore_swap.resume_all() == ["node: interrupted before anything was exchanged; the data are the old ones"]
+    with pytest.raises(FleetError, match="was ended by somebody else: interrupted before anything was exchanged"):
+        restore_host.run(given)
+    assert (restoring.values(data / "node.db"), systemd.asked) == (["old"], [])
+
+
+ROLLOUT_ID = "20261121T125900Z-aaaaaa"
+ROLLOUT_ORDER = {"service": "node", "unit": "node.service", "kind": "restart", "from": "1", "to": "1", "home": "/opt/node", "health": {}}
+
+
+@pytest.mark.parametrize("step", [pytest.param(restore_host.look, id="look"), pytest.param(restore_host.prepare, id="prepare")])
+def test_f40_a_rollout_keeps_restores_of_its_service_out(
+    step: Callable[[Any], Any], systemd: Systemd, data: Path, backup: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction_host, "_run_engine", lambda *_names: None)
+    transaction_host.prepare({**ROLLOUT_ORDER, "id": ROLLOUT_ID, "rollout": {"owner": "ops@laptop"}}, {})
+    transaction_host.launch("node", ROLLOUT_ID)
+    with pytest.raises(FleetError, match=rf"transaction {ROLLOUT_ID} of ops@laptop has the service since (.|\n)*hearthctl status node"):
+        step(order(data, backup[0]))
+    assert restore_swap.open_restores() == []
+
+
+@pytest.mark.parametrize("first", [pytest.param("restore", id="restore"), pytest.param("rollout", id="rollout")])
+def test_f40_of_a_restore_and_a_rollout_at_once_the_first_has_the_service(
+    first: str, systemd: Systemd, data: Path, backup: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction_host, "_run_engine", lambda *_names: None)
+    transaction_host.prepare({**ROLLOUT_ORDER, "id": ROLLOUT_ID}, {})
+    begins = {"restore": lambda: restore_host.prepare(order(data, backup[0])), "rollout": lambda: transaction_host.launch("node", ROLLOUT_ID)}
+    where, look = {"restore": (transaction_host, "active"), "rollout": (restore_swap, "open_of")}[first]
+    looked = getattr(where, look)
+    second = begins["rollout" if first == "restore" else "restore"]
+    begun = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        attempts: list[Future[Any]] = []
+
+        def look_and_let_the_second_begin(service: str) -> Any:
+            found = looked(service)
+            if not begun.is_set():
+                begun.set()
+                attempts.append(pool.submit(second))
+                wait(attempts, timeout=0.3)
+            return found
+
+        monkeypatch.setattr(where, look, look_and_let_the_second_begin)
+        begins[first]()
+        with pytest.raises(FleetError, match="has the service since"):
+            attempts[0].result()
+    assert [bool(transaction_host.active("node")), bool(restore_swap.open_of("node"))] == [first == "rollout", first == "restore"]
 
 
 def test_f17_too_little_room_is_said_before_anything_is_received(systemd: Systemd, data: Path, backup: Any, tmp_path: Path) -> None:
     manifest = {**backup[0], "parts": [{**backup[0]["parts"][0], "plain_size": 1 << 60}]}
     with pytest.raises(FleetError, match=r"11529215046\d+ bytes .* are needed for the restored .*/node.db, \d+ bytes .* are free"):
         restore_host.prepare(order(data, manifest))
+    assert restore_swap.open_of("node") is None, "or it would keep rollouts out"
 
 
 # Files

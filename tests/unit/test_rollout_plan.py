@@ -470,6 +470,29 @@ def test_what_a_transaction_left_behind(state: dict[str, Any], mistake: str) -> 
     assert [said[: len(mistake)] for said in lab.mistakes()] == ([mistake] if mistake else [])
 
 
+RESTORE = {"id": "s1", "since": 0, "said": "the service stops"}
+
+
+@pytest.mark.parametrize(
+    ("version", "settings", "mistake"),
+    [
+        pytest.param(
+            "0.2.0",
+            ALL,
+            "icnd on relay1: restore s1 has the service since 1970-01-01 00:00:00 UTC (the service stops)\n"
+            "  → on relay1: wait until it has ended: hearthctl status icnd",
+            id="to-be-upgraded",
+        ),
+        pytest.param("0.3.0", ALL, "", id="nothing-to-do-there"),
+        pytest.param("0.3.0", Settings(restart=True), "icnd on relay1: restore s1 has the service since", id="to-be-restarted"),
+        pytest.param("0.2.0", Settings(hosts=["relay2"]), "", id="not-asked-for"),
+    ],
+)
+def test_f40_a_restore_keeps_a_rollout_from_beginning(version: str, settings: Settings, mistake: str) -> None:
+    lab = Lab().runs("relay1", version, restore=RESTORE)
+    assert [said[: len(mistake)] for said in lab.mistakes(settings)] == ([mistake] if mistake else [])
+
+
 def test_f39_ones_own_transactions_are_adopted() -> None:
     lab = Lab().runs("home1", "0.3.0", transaction={"id": "r1", "outcome": None, "phase": "soak", "to": "0.3.0"})
     planned = lab.plan(Settings(adopt="r1"))
