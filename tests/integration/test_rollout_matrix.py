@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,15 @@ FORWARD = ("backup", "drain", "stop", "copy", "switch", "start", "ready", "resum
 BACK = ("evidence", "back_stop", "back_database", "back_switch", "back_start", "back_ready", "back_resume")
 STILL_OLD = ("aborted", "rolled_back")
 
-# Answers every query as a Prometheus does, with one number or with none.
-PROMETHEUS = """
-import http.server, json, sys
-result = [{"metric": {}, "value": [0, value]} for value in sys.argv[1:]]
-answer = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode()
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-http.server.HTTPServer(("127.0.0.1", 9990), Handler).serve_forever()
+PROMETHEUS = "127.0.0.1:9990"
+SCRAPE = """
+global: {scrape_interval: 500ms, scrape_timeout: 400ms}
+scrape_configs: [{job_name: node, static_configs: [{targets: ["127.0.0.1:9100"]}]}]
 """
+"""What Prometheus does on relay1: it reads the metrics of the node there."""
+
+ERROR_RATE = "sum(rate(kontinuum_request_errors_total[4s])) / sum(rate(kontinuum_requests_total[4s]))"
+LATENCY = "sum(rate(kontinuum_request_seconds_sum[4s])) / sum(rate(kontinuum_request_seconds_count[4s]))"
 
 
 def spread(phases: Sequence[str]) -> list[Any]:
@@ -88,23 +83,35 @@ def test_f31_an_engine_that_is_killed_on_its_way_back_gets_there(tmp_path: Path,
     assert {**rollouts.look(host), "pid": 0} == {**before, "pid": 0}
 
 
+@pytest.fixture(scope="module")
+def prometheus() -> Iterator[None]:
+    """Have a Prometheus on relay1, Debian's, which watches the node there."""
+    unit, home = "hearth-test-prometheus", "/var/tmp/prometheus"
+    lab_hosts.shell(
+        "relay1", "apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus && systemctl disable -q --now prometheus"
+    )
+    lab_hosts.shell("relay1", f"mkdir -p {home} && cat > {home}/prometheus.yml", SCRAPE.encode())
+    command = f"prometheus --config.file={home}/prometheus.yml --storage.tsdb.path={home}/data --web.listen-address={PROMETHEUS}"
+    lab_hosts.shell("relay1", f"systemd-run --quiet --collect --unit={unit} {command}")
+    lab_hosts.wait_until(lambda: "Ready" in lab_hosts.shell("relay1", f"curl -s http://{PROMETHEUS}/-/ready || true"))
+    yield
+    lab_hosts.shell("relay1", f"systemctl stop {unit}; rm -r {home}; apt-get purge -y -qq prometheus")
+
+
+@pytest.mark.usefixtures("prometheus")
 @pytest.mark.parametrize(
-    ("value", "outcome", "there"),
+    ("query", "faults", "outcome", "there"),
     [
-        pytest.param("0.001", "committed", NEW, id="as good as before"),
-        pytest.param("0.3", "rolled_back", OLD, id="worse"),
-        pytest.param("", "inconclusive", NEW, id="no metrics"),
+        pytest.param(ERROR_RATE, {}, "committed", NEW, id="errors-as-before"),
+        pytest.param(ERROR_RATE, {"error_rate": 0.3}, "rolled_back", OLD, id="more-errors"),
+        pytest.param(LATENCY, {"latency": 0.2}, "rolled_back", OLD, id="slower"),
+        pytest.param(ERROR_RATE.replace("kontinuum", "nobody"), {}, "inconclusive", NEW, id="no-metrics"),
     ],
 )
-def test_f35_a_release_is_judged_by_its_metrics(relay: Fleet, value: str, outcome: str, there: str) -> None:
-    errors = {"name": "errors", "url": "http://127.0.0.1:9990", "query": "errors", "pass": "< 0.01", "fail": "> 0.05", "interval": "1s", "count": 2}
-    unit = "hearth-test-prometheus"
-    lab_hosts.shell("relay1", "cat > /var/tmp/prometheus.py", PROMETHEUS.encode())
-    lab_hosts.shell("relay1", f"systemd-run --quiet --collect --unit={unit} python3 /var/tmp/prometheus.py {value}")
-    try:
-        done = relay.run(NEW, {"rollout": {"soak": "2s", "analysis": [errors]}})
-    finally:
-        lab_hosts.shell("relay1", f"systemctl stop {unit}; rm /var/tmp/prometheus.py")
+def test_f35_a_release_is_judged_by_its_metrics(relay: Fleet, query: str, faults: dict[str, Any], outcome: str, there: str) -> None:
+    analysis = {"name": "traffic", "url": f"http://{PROMETHEUS}", "query": query, "pass": "< 0.05", "fail": "> 0.1", "interval": "5s", "count": 2}
+    config = {"config": [{"path": CONFIG, "content": {"faults": {"load": 20, **faults}}}]}
+    done = relay.run(NEW, config, {"rollout": {"soak": "2s", "analysis": [analysis]}})
     found = rollouts.look("relay1")
     assert (rollouts.outcome("relay1"), found["current"], found["ready"]) == (outcome, there, True), done.stdout + done.stderr
     assert (done.returncode == 0) == (outcome == "committed")
