@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import fleets
 import joining
 import pytest
+import test_runbooks
 import yaml
 
 import service_reference
@@ -17,7 +19,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import service_schema
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import InventoryError, Mistake
 
 DOCS = joining.ROOT / "docs"
-GUIDES = ["your-own-service.md", "first-fleet.md", "errors.md", "upgrade.md", "backup.md"]
+GUIDES = ["your-own-service.md", "first-fleet.md", "errors.md", "upgrade.md", "backup.md", "verify.md"]
 EXAMPLE = "inventories/mine/"
 
 
@@ -110,6 +112,24 @@ def test_the_backups_of_the_guide_go_through_the_join(tmp_path: Path) -> None:
     ]
     assert [order["user"] for order in backup["jobs"]] == ["ntfy", "ntfy", "root"]
     assert len(backup["jobs"][0]["recipients"]) == 2
+
+
+def test_the_runner_of_the_guide_goes_through_the_join(tmp_path: Path) -> None:
+    mine = inventory(tmp_path, "your-own-service.md", "backup.md")
+    written, sandbox = (yaml.safe_load(textwrap.dedent(block)) for block in test_runbooks.blocks("guides/drill.md", "yaml"))
+    everything = yaml.safe_load((mine / "group_vars/all/services.yml").read_text())
+    drill = sandbox["fleet_services"]["daemon"]["backup"]["drill"]
+    everything["fleet_services"]["ntfy"]["backup"] = {"databases": [{"path": "/var/lib/ntfy/cache.db"}], "drill": drill}
+    everything |= {f"vault_backup_{name}": "secret" for name in ("access_key_id", "secret_access_key")}
+    everything |= {f"vault_drill_{name}": "AGE-SECRET-KEY-1EXAMPLE" for name in ("identity", "read_access_key_id", "read_secret_access_key")}
+    (mine / "group_vars/all/services.yml").write_text(yaml.safe_dump(everything, sort_keys=False))
+    (mine / "host_vars").mkdir()
+    (mine / "host_vars/relay2.yml").write_text(yaml.safe_dump(written))
+    paths = {one["path"]: one for one in joining.join(mine)["relay2"]["drill"]["paths"]}
+    orders = [yaml.safe_load(one["content"]) for path, one in paths.items() if path.startswith("/etc/hearth/drill/orders/")]
+    assert {order["host"] for order in orders} == {"relay1", "relay2"}
+    assert all({"mode": "0640", **file} in order["config"] for order in orders for file in drill["files"])
+    assert "OnFailure=alert@%n.service" in paths["/etc/systemd/system/hearth-drill.service"]["content"]
 
 
 @pytest.mark.parametrize("guide", GUIDES)

@@ -108,6 +108,29 @@ def test_a_missing_vault_is_said_with_the_variable_and_the_key_that_needs_it() -
     assert "vault_icn_gateway_jwt_secret" in str(refused.value)
 
 
+RUNNERS = {"kontinuum": "mon1", "icn": "mon1", "crumpet": "watch1", "blockchain": "ops1"}
+
+
+@pytest.mark.parametrize("system", RUNNERS)
+def test_one_host_without_data_of_its_own_drills_every_backup(system: str) -> None:
+    runner = RUNNERS[system]
+    assert [name for name, spec in joined(system).items() if spec["drill"]["timers"]] == [runner]
+    jobs = [(name, job["service"], job["set"]) for name, spec in joined(system).items() for job in spec["backup"]["jobs"]]
+    orders = [path["path"] for path in host(system, runner)["drill"]["paths"] if path["path"].endswith(".json") and "/orders/" in path["path"]]
+    assert jobs
+    assert sorted(orders) == sorted(f"/etc/hearth/drill/orders/{'.'.join(job)}.json" for job in jobs)
+    assert host(system, runner)["backup"]["jobs"] == []
+    assert {rule["owner"] for rule in host(system, runner)["firewall"]["rules"]} == {"host/ssh"}
+
+
+@pytest.mark.parametrize("system", RUNNERS)
+def test_the_drills_identity_is_on_their_runner_alone_and_not_the_only_one(system: str) -> None:
+    vault = yaml.safe_load((INVENTORIES / system / "group_vars" / "all" / "vault.yml.example").read_text())
+    (secret,) = (value for name, value in vault.items() if name.endswith("_drill_identity"))
+    assert {name for name, spec in joined(system).items() for _path, text in leaves(spec) if secret in text} == {RUNNERS[system]}
+    assert {len(job["recipients"]) for spec in joined(system).values() for job in spec["backup"]["jobs"]} == {2}
+
+
 # --- Kontinuum --------------------------------------------------------------------------------------------------------
 
 
