@@ -16,7 +16,6 @@ import os
 import secrets
 import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -31,6 +30,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     drill_report,
     drill_sandbox,
     object_store,
+    programs,
     restore_stage,
     restore_stream,
 )
@@ -42,6 +42,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils.quantities import sin
 ALL = "v1/"
 _PIECE_BYTES = 1 << 20
 _DOWNLOADS = 3
+_KEYGEN_SECONDS = 60
 
 Order = Mapping[str, Any]
 Tell = Callable[[str], None]
@@ -185,8 +186,8 @@ def _older(
 
 def _recipient_of(identity: Path) -> str:
     """Return the recipient of an identity; empty where age cannot tell it, as of an SSH key."""
-    done = _age_keygen("-y", str(identity))
-    return done.stdout.decode().split()[0] if done.returncode == 0 and done.stdout else ""
+    said = programs.run(["age-keygen", "-y", str(identity)], seconds=_KEYGEN_SECONDS)
+    return said.output.split()[0] if said.status == 0 and said.output else ""
 
 
 def _prove(
@@ -438,15 +439,6 @@ def _refusals(order: Order, manifest: Mapping[str, Any], fetched: Fetched, place
 
 
 def _make_identity(file: Path) -> None:
-    done = _age_keygen("-o", str(file))
-    if done.returncode:
-        raise FleetError(f"no other identity can be made, to see that it is refused: {done.stderr.decode(errors='replace').strip()}")
-
-
-def _age_keygen(*words: str) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            ["age-keygen", *words], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FleetError(f"age-keygen: {error}") from None
+    said = programs.run(["age-keygen", "-o", str(file)], seconds=_KEYGEN_SECONDS)
+    if said.status:
+        raise FleetError(f"no other identity can be made, to see that it is refused: {said.why}")

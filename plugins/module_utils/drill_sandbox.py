@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from ansible_collections.hearth.fleet.plugins.module_utils import host_tools
+from ansible_collections.hearth.fleet.plugins.module_utils import host_tools, programs
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
@@ -161,14 +161,11 @@ def start(argv: Sequence[str], order: Mapping[str, Any]) -> None:
     """Start the daemon, and make sure that it has no network. Raises FleetError with what it said when it does not start."""
     seconds = sum(one["timeout"] for one in order["bootstrap"]) + 2 * _SYSTEMD_SECONDS
     began = time.time()
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FleetError(f"the sandbox cannot be started: {error}") from None
-    if done.returncode:
-        raise FleetError("\n".join([f"{order['service']} does not start on the restored data", *_said(done.stderr), *last_lines(began)]))
+    said = programs.run(argv, seconds=seconds)
+    if not said.ended:
+        raise FleetError(f"the sandbox cannot be started: {said.error}")
+    if said.status:
+        raise FleetError("\n".join([f"{order['service']} does not start on the restored data", *_said(said.error), *last_lines(began)]))
     pid = _main_pid()
     if pid and (os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino or interfaces(f"/proc/{pid}/net/dev") - {"lo"}):
         stop()
@@ -254,15 +251,8 @@ def stop() -> None:
 
 def last_lines(since: float) -> list[str]:
     """Return the last that the daemon said since it was started (Unix seconds)."""
-    done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-        ["journalctl", f"--unit={UNIT}", f"--lines={_EVIDENCE_LINES}", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SYSTEMD_SECONDS,
-        check=False,
-    )
-    return [f"  | {line}" for line in done.stdout.splitlines()]
+    words = ["journalctl", f"--unit={UNIT}", f"--lines={_EVIDENCE_LINES}", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}"]
+    return [f"  | {line}" for line in programs.run(words, seconds=_SYSTEMD_SECONDS).output.splitlines()]
 
 
 def _main_pid() -> int:
@@ -271,14 +261,7 @@ def _main_pid() -> int:
 
 
 def _systemctl(verb: str, *words: str) -> str:
-    try:
-        return subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            ["systemctl", "--no-ask-password", verb, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SYSTEMD_SECONDS,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FleetError(f"systemctl {verb}: {error}") from None
+    said = programs.run(["systemctl", "--no-ask-password", verb, *words], seconds=_SYSTEMD_SECONDS)
+    if not said.ended:
+        raise FleetError(f"systemctl {verb}: {said.error}")
+    return said.output

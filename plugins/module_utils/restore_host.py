@@ -20,14 +20,21 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import cold_copy, journal, releases, restore_stage, restore_swap, transaction_host
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    cold_copy,
+    journal,
+    programs,
+    releases,
+    restore_stage,
+    restore_swap,
+    transaction_host,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly, want_free
@@ -341,28 +348,11 @@ def _start(order: Mapping[str, Any]) -> str:
 
 def _systemctl(verb: str, unit: str, seconds: float) -> None:
     """Raise FleetError when systemd does not do it."""
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            ["systemctl", "--no-ask-password", verb, "--", unit],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds + SYSTEMCTL_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FleetError(f"systemctl {verb} {unit}: {error}") from None
-    if done.returncode and verb != "reset-failed":  # which fails for a unit that never ran
-        raise FleetError(f"systemctl {verb} {unit}: {done.stderr.strip() or f'exit status {done.returncode}'}")
+    said = programs.run(["systemctl", "--no-ask-password", verb, "--", unit], seconds=seconds + SYSTEMCTL_SECONDS)
+    if not said.ended or (said.status and verb != "reset-failed"):  # which fails for a unit that never ran
+        raise FleetError(f"systemctl {verb} {unit}: {said.why}")
 
 
 def _last_lines(unit: str) -> list[str]:
-    done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-        ["journalctl", f"--unit={unit}", f"--lines={EVIDENCE_LINES}", "--no-pager", "--quiet", "--output=cat"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SYSTEMCTL_SECONDS,
-        check=False,
-    )
-    return [f"  | {line}" for line in done.stdout.splitlines()]
+    words = ["journalctl", f"--unit={unit}", f"--lines={EVIDENCE_LINES}", "--no-pager", "--quiet", "--output=cat"]
+    return [f"  | {line}" for line in programs.run(words, seconds=SYSTEMCTL_SECONDS).output.splitlines()]

@@ -28,7 +28,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -40,6 +39,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     host_tools,
     journal,
     live_host,
+    programs,
     restore_swap,
     rollout_look,
     staging,
@@ -239,16 +239,10 @@ def _run_engine(service: str, identifier: str) -> None:
 
 def _start(command: list[str], service: str) -> bool:
     """Start a transient unit; return False where there is one of its name already. Raises FleetError when systemd refuses."""
-    try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function  # no module here
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SYSTEMD_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FleetError(f"{service}: the transaction cannot be started: {error}") from None
-    said = done.stderr.strip()
-    if done.returncode != 0 and "already" not in said:
-        raise FleetError(f"{service}: the transaction cannot be started: {said or f'systemd-run ended with {done.returncode}'}")
-    return done.returncode == 0
+    said = programs.run(command, seconds=_SYSTEMD_SECONDS)
+    if said.status and "already" not in said.error:
+        raise FleetError(f"{service}: the transaction cannot be started: {said.why}")
+    return said.status == 0
 
 
 def _open_journal(order: Mapping[str, Any], directory: Path) -> journal.Journal:

@@ -615,7 +615,7 @@ def test_an_order_has_all_that_the_host_needs() -> None:
     drain = {"request": "http://127.0.0.1:9100/drain", "deadline": "30s", "force": True}
     rollout = {"soak": "10s", "canary_soak": "60s", "on_inconclusive": "pass"}
     backup = {"databases": [{"path": "/var/lib/icnd/a.db"}], "command": ["icnctl", "backup", "{output}"]}
-    lab = Lab(drain=drain, rollout=rollout, backup=backup, version_pattern="icnd (.*)")
+    lab = Lab(drain=drain, rollout=rollout, backup=backup, binaries=["icnd", "icnctl"], version_pattern="icnd (.*)")
     planned = lab.plan()
     orders = [rollout_plan.order(planned, batch, batch["hosts"][0], lab.specs["home1"]["rollout"][0], RUN) for batch in planned["batches"]]
     assert [order["soak"]["duration"] for order in orders] == [60, 10, 10, 10]
