@@ -16,9 +16,8 @@ PARTS = Path(__file__).resolve().parents[1] / "module_utils"
 
 def filled(path: Mapping[str, Any]) -> dict[str, Any]:
     """Return a path as the module takes it: ``part`` stands for the content of that file of the collection."""
-    given = dict(path)
-    part = given.pop("part", None)
-    return {**given, "content": (PARTS / Path(part).name).read_text(encoding="utf-8")} if part else given
+    part = path.get("part")
+    return {**path, "content": (PARTS / Path(part).name).read_text(encoding="utf-8")} if part else dict(path)
 
 
 class ActionModule(ActionBase):

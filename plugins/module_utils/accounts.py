@@ -31,6 +31,8 @@ Observed = Mapping[str, Any]
 Runner = Callable[[Sequence[str], str], None]
 
 _NO_LOGIN_ID = 2**32 - 1
+_DISTRIBUTION_IDS = 100
+"""Below this, Debian gives numbers to accounts that every host has: daemon, mail, news, backup, … (Debian policy, 9.2.2)."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,9 @@ def _modification(user: Wanted, found: Observed, observed: Observed) -> _Change 
         return _Change(_difference(user, _renumbered("uid", found["uid"], user["uid"]), "refuse"))
     if user.get("system") and (found["uid"] == 0 or name in observed["connected_as"]):
         reason = "people log in through it, and a service's account has no login; write another name under account.user"
+        return _Change(_difference(user, reason, "refuse"))
+    if user.get("system") and found["uid"] < _DISTRIBUTION_IDS and found["home"] != user["home"]:
+        reason = f"is an account of the distribution, with its home in {found['home']}; write another name under account.user"
         return _Change(_difference(user, reason, "refuse"))
     if _would_lock_out(user, found, observed):
         reason = (

@@ -262,15 +262,20 @@ def _reach(prober: str, probes: Iterable[Mapping[str, Any]], looks: Seen, expose
             remedy = f"see which rule lets it in (on {host}: ufw status numbered); if it is right, widen fleet_services.{service}.ports"
             yield Finding(host, service, "reach", FAIL, f"{prober} connects to {place}", f"{one['name']} closed to {prober}", remedy)
         elif one["expect"] == "open" and one["outcome"] != "open" and _serves(one, looks, exposed):
-            level, remedy = _blocked(one, looks)
+            level, remedy = _blocked(one, looks, exposed)
             yield Finding(host, service, "reach", level, f"{prober} to {place}: {one['outcome']}", f"{one['name']} open to {prober}", remedy)
 
 
 def _serves(probe: Mapping[str, Any], looks: Seen, exposed: Seen) -> bool:
     """Return whether the service runs and listens on the address, so that only the way to it can be in the way."""
     running = looks.get(probe["host"], {}).get("plan", {}).get("services", {}).get(probe["service"], {}).get("state") in ("active", "reloading")
+    return running and any(_takes(address, probe["address"]) for address in _listened_on(probe, exposed))
+
+
+def _listened_on(probe: Mapping[str, Any], exposed: Seen) -> list[str]:
+    """Return the addresses on which the probed host listens at the probed port."""
     sockets = exposed.get(probe["host"], {}).get("sockets", [])
-    return running and any(one["proto"] == "tcp" and one["port"] == probe["port"] and _takes(one["address"], probe["address"]) for one in sockets)
+    return [one["address"] for one in sockets if one["proto"] == "tcp" and one["port"] == probe["port"]]
 
 
 def _takes(listening: str, address: str) -> bool:
@@ -279,12 +284,21 @@ def _takes(listening: str, address: str) -> bool:
     return one == other or (one.is_unspecified and one.version >= other.version)
 
 
-def _blocked(probe: Mapping[str, Any], looks: Seen) -> tuple[str, str]:
+def _is_ipv6_alone(probe: Mapping[str, Any], exposed: Seen) -> bool:
+    """Return whether a refusal over IPv4 may be the daemon's own: a socket on ``::`` need not take IPv4, which no list of sockets tells."""
+    addresses = [probe["address"], *_listened_on(probe, exposed)]
+    return probe["outcome"] == "refused" and [ipaddress.ip_address(one).version for one in addresses] == [4, *[6] * (len(addresses) - 1)]
+
+
+def _blocked(probe: Mapping[str, Any], looks: Seen, exposed: Seen) -> tuple[str, str]:
     """Return level and remedy of a port that should have answered."""
     if probe["outcome"] == "no route":
         return WARN, f"correct the routes between them, or fleet_addresses of {probe['host']}"
     if looks[probe["host"]]["plan"]["firewall"]:
         return FAIL, f"its firewall differs: ansible-playbook site.yml --limit {probe['host']}"
+    if _is_ipv6_alone(probe, exposed):
+        remedy = "it may listen on IPv6 alone: configure it for IPv4 too, or, if that is meant, write listen: false for the port"
+        return FAIL, f"{remedy}; where it does take IPv4, a rule of {probe['host']} that is not this collection's rejects it"
     return FAIL, f"the rules of {probe['host']} let it in, so look between them: the provider's firewall, a router; and at its other firewall rules"
 
 

@@ -67,8 +67,9 @@ def apply(wanted: Sequence[Wanted], observed: Mapping[str, Mapping[str, Any]], d
             _settle_directory(one)
     with contextlib.ExitStack() as stack:
         candidates = [stack.enter_context(_candidate(one)) for one in due if state_of(one) == "file"]
-        fresh = [candidate for candidate in candidates if observed[candidate.wanted["path"]]["kind"] == "absent"]
-        _validate_together(candidates, fresh, wanted)
+        with contextlib.ExitStack() as appeared:
+            _validate(candidates, wanted, appeared)
+            appeared.pop_all()
         _replace(candidates, due)
 
 
@@ -76,16 +77,21 @@ def rehearse(wanted: Sequence[Wanted], differences: Sequence[Difference]) -> Non
     """Do what a review may do of `apply`: find what it would refuse, and have the new files validated where possible.
 
     Candidates stand beside their targets for that moment, because what a configuration includes may be relative to it.
-    Where other files of the same service are yet to come, which it may include, a validator's objection proves nothing.
+    Where a new file that it may include cannot be made yet, as its directory is yet to come, a validator's objection proves nothing.
     Raises FleetError as `apply` would. Nothing stays behind.
     """
     due = _due(wanted, differences)
-    coming = [one for one in due if one.get("service") and state_of(one) == "file" and not os.path.lexists(one["path"])]
+    judged = {one.get("service") for one in due if one.get("validate")} - {None, ""}
+    files = [one for one in due if state_of(one) == "file" and (one.get("validate") or (one.get("service") in judged and _is_new(one)))]
+    possible = [one for one in files if (_can_validate(one) if one.get("validate") else _can_write(one))]
     with contextlib.ExitStack() as stack:
-        candidates = [stack.enter_context(_candidate(one)) for one in due if _can_validate(one)]
-        for candidate in candidates:
-            if not any(one["service"] == candidate.wanted.get("service") for one in coming if one is not candidate.wanted):
-                _validate(candidate, wanted)
+        candidates = [stack.enter_context(_candidate(one)) for one in possible]
+        try:
+            with contextlib.ExitStack() as appeared:
+                _validate(candidates, wanted, appeared)
+        except FleetError:
+            if not any(_is_new(one) and one.get("service") for one in files if one not in possible):
+                raise
 
 
 def _due(wanted: Sequence[Wanted], differences: Sequence[Difference]) -> list[Wanted]:
@@ -408,41 +414,36 @@ def _has_group(name: str) -> bool:
 
 def _can_validate(one: Wanted) -> bool:
     """Return whether a review can have this file validated: on a bare host neither daemon, account nor directory is there yet."""
-    command, account = one.get("validate") or [""], one.get("validate_as")
-    return (
-        state_of(one) == "file"
-        and shutil.which(command[0]) is not None
-        and os.path.isdir(os.path.dirname(one["path"]))
-        and _has_account(owner_of(one))
-        and _has_group(group_of(one))
-        and (not account or _has_account(account))
-    )
+    account = one.get("validate_as")
+    return shutil.which(one["validate"][0]) is not None and _can_write(one) and (not account or _has_account(account))
 
 
-def _validate_together(candidates: Sequence[_Candidate], fresh: Sequence[_Candidate], wanted: Sequence[Wanted]) -> None:
-    """Have all candidates read by their validators, each when the ``fresh`` files that it may include are there.
+def _can_write(one: Wanted) -> bool:
+    """Return whether a review can write this file beside its target."""
+    return os.path.isdir(os.path.dirname(one["path"])) and _has_account(owner_of(one)) and _has_group(group_of(one))
 
-    A fresh file has no validator or has passed it before it appears; when a validator objects to another one in the end, it goes again.
+
+def _is_new(one: Wanted) -> bool:
+    return not os.path.lexists(one["path"])
+
+
+def _validate(candidates: Sequence[_Candidate], wanted: Sequence[Wanted], appeared: contextlib.ExitStack) -> None:
+    """Have the candidates read by their validators. Raises FleetError with a validator's own words if one objects.
+
+    A file may include another one that is new, too. So where a validator objects, the new files that have none or have passed theirs get
+    their names, which they lose when ``appeared`` is left, and it is asked again.
     """
-    with contextlib.ExitStack() as appeared:
-        for candidate in fresh:
-            if not candidate.wanted.get("validate"):
-                _appear(candidate, appeared)
-        waiting = [candidate for candidate in candidates if candidate.wanted.get("validate")]
-        while waiting:
-            objections: dict[int, FleetError] = {}
-            for number, candidate in enumerate(waiting):
-                try:
-                    _validate(candidate, wanted)
-                except FleetError as objection:
-                    objections[number] = objection
-                else:
-                    if candidate in fresh:
-                        _appear(candidate, appeared)
-            if len(objections) == len(waiting):
-                raise objections[0]
-            waiting = [waiting[number] for number in objections]
-        appeared.pop_all()
+    waiting = [candidate for candidate in candidates if candidate.wanted.get("validate")]
+    hidden = [candidate for candidate in candidates if _is_new(candidate.wanted)]
+    while waiting:
+        objections = [(candidate, said) for candidate in waiting for said in [_objection(candidate, wanted)] if said]
+        waiting = [candidate for candidate, _said in objections]
+        passed = [candidate for candidate in hidden if candidate not in waiting]
+        if objections and not passed:
+            raise FleetError(objections[0][1])
+        for candidate in passed if objections else ():
+            _appear(candidate, appeared)
+            hidden.remove(candidate)
 
 
 def _appear(candidate: _Candidate, appeared: contextlib.ExitStack) -> None:
@@ -453,20 +454,17 @@ def _appear(candidate: _Candidate, appeared: contextlib.ExitStack) -> None:
     appeared.callback(os.unlink, target, dir_fd=candidate.directory)
 
 
-def _validate(candidate: _Candidate, wanted: Sequence[Wanted]) -> None:
-    """Have a candidate read by its validator, if it has one. Raises FleetError with the validator's own words if that objects."""
-    command = candidate.wanted.get("validate")
-    if not command:
-        return
-    path = candidate.wanted["path"]
+def _objection(candidate: _Candidate, wanted: Sequence[Wanted]) -> str:
+    """Return the error of a candidate that its validator rejects, with the validator's own words; empty where it accepts it."""
+    command, path = candidate.wanted["validate"], candidate.wanted["path"]
     code, output = _run([part.replace("{path}", candidate.path) for part in command], candidate.wanted)
     if code == 0:
-        return
+        return ""
     for word in _secret_words(wanted):
         output = output.replace(word, "********")
     said = output.replace(candidate.path, path).strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
     heading = f"{path} was rejected by its validator ({_outcome(code)}); {_KEPT}.\n  command: {' '.join(command)}"
-    raise FleetError("\n".join([heading, *(f"  | {line}" for line in said)]))
+    return "\n".join([heading, *(f"  | {line}" for line in said)])
 
 
 def _outcome(code: int | None) -> str:

@@ -254,6 +254,8 @@ def _port_remedy(wanted: Mapping[str, Any], listener: Mapping[str, Any], managed
     elsewhere = f"or give {wanted['service']} another port"
     if managed:
         return f"{unit} is of this fleet too: nothing to do if its service is being removed or moved; {elsewhere} if not"
+    if any(process["name"].startswith("sshd") for process in listener["processes"]) or unit.startswith(("ssh.", "sshd.")):
+        return f"it is the way to this host: give {wanted['service']} another port, or first move SSH to another one (firewall_ssh_ports)"
     if any(process["pid"] == 1 for process in listener["processes"]):
         return f"systemd itself listens, for a .socket unit: see `systemctl list-sockets`, then systemctl disable --now it, {elsewhere}"
     if unit.endswith(".service"):

@@ -152,6 +152,8 @@ def _condition(value: Any) -> str:
 def _unit_type(value: Any) -> str:
     if value == "dbus":
         raise ValueError("'dbus' needs a name on the bus, which cannot be said here; write exec, or notify where the daemon can")
+    if value in ("oneshot", "idle"):
+        raise ValueError(f"{value!r} is of jobs that end, and a service stays up; write exec, and let a systemd timer of your own run what ends")
     return str(UNIT_TYPES.parse(value))
 
 
@@ -371,6 +373,11 @@ UNIT = Record(
             default="exec",
         ),
         "description": Field(TEXT, "Description. Default: the service's."),
+        "pid_file": Field(
+            ABSOLUTE,
+            "Where a daemon of `type: forking` leaves its process ID. Without it systemd guesses which process is the daemon, and may be wrong "
+            "when it forks twice. Example: `/run/daemon/daemon.pid`, with `/run/daemon` among `directories`.",
+        ),
         "watchdog": Field(DURATION, "Restart when the daemon does not report for so long (needs `type: notify`)."),
         "restart": Field(choice("always", "on-failure", "on-abnormal", "no"), "When systemd starts it again.", default="always"),
         "restart_delay": Field(DURATION, "Pause before that.", default=5),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import backup_spec, h
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
-from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, TIER
+from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, SERVICE_NAME, TIER
 
 BINARIES = "/usr/local/bin"
 SYSTEM_DIRECTORIES = ("/", "/etc", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/opt", "/srv", "/run", "/home", "/root", "/tmp")
@@ -28,8 +29,16 @@ SYSTEM_DIRECTORIES = ("/", "/etc", "/usr", "/usr/local", "/usr/local/etc", "/var
 HOMES = ("/home", "/root", "/run/user")
 """What a sandbox hides of a host unless it says otherwise (systemd's ProtectHome=)."""
 
+TEMPORARY = ("/tmp", "/var/tmp")
+"""Of what a sandbox gives the daemon one of its own, unless it says otherwise (systemd's PrivateTmp=)."""
+
 FLEET_WIDE = (("min_available",), ("rollout", "canary"), ("rollout", "promote"), ("rollout", "partition"))
 """What a service says about all of its hosts together, so that it cannot differ between them."""
+
+HOST_UNITS = ("cron", "dbus", "networking", "nftables", "rsyslog", "ssh", "sshd", "sudo", "ufw")
+"""Units of the distribution without which a host cannot be reached or kept; so are those that begin with one of HOST_UNIT_PREFIXES."""
+
+HOST_UNIT_PREFIXES = ("hearth-", "systemd-")
 
 _NAMED_LISTS = {"ports": "name", "config": "path", "directories": "path", "bootstrap": "creates"}
 """Lists of a service whose items are merged by a key of theirs, so that an override can change one port of three."""
@@ -201,6 +210,19 @@ def check_fleet(fleet: Fleet) -> list[Mistake]:
                 if key not in layers:
                     mistakes.append(Mistake(join_path(name, key), "no inventory group or host has this name", suggest(str(key), layers)))
     return sorted(set(mistakes))
+
+
+def _check_names(services: Iterable[Any], mistakes: list[Mistake]) -> None:
+    """Check the names of services: each becomes a unit, an account and directories."""
+    for name in services:
+        path = join_path("fleet_services", name)
+        if not isinstance(name, str) or not re.fullmatch(SERVICE_NAME, name):
+            remedy = "write at most 63 lower-case letters, digits, - and _, the first one a letter"
+            mistakes.append(Mistake(path, f"{name!r} cannot name a service", remedy))
+        elif name in HOST_UNITS or name.startswith(HOST_UNIT_PREFIXES):
+            mistakes.append(
+                Mistake(path, f"{name}.service is a unit of the host's own, which it would replace", f"write another name, such as my-{name}")
+            )
 
 
 def finish_host(host: Host, fleet: Fleet, known_services: Collection[str], mistakes: list[Mistake]) -> dict[str, Any]:
@@ -383,6 +405,7 @@ def address_order(address: str) -> tuple[int, str]:
 def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check what depends on several keys of one service."""
     for check in (
+        _check_account,
         _check_artifact,
         _check_command,
         _check_config,
@@ -391,9 +414,15 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_repetitions,
         backup_spec.check,
         _check_rollout,
-        _check_homes,
+        _check_hidden,
     ):
         check(spec, mistakes, path)
+
+
+def _check_account(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    if spec["account"]["user"] == "root":
+        remedy = "leave it out; ports below 1024 need no root, and other privileges are named in sandbox.capabilities"
+        mistakes.append(Mistake(f"{path}.account.user", "daemons do not run as root, whose home and login would become the service's", remedy))
 
 
 def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
@@ -410,12 +439,29 @@ def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) ->
 def _check_command(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     if not spec["command"]:
         mistakes.append(Mistake(f"{path}.command", "empty", "write the daemon and its arguments"))
-    elif "/" not in spec["command"][0] and spec["command"][0] not in spec["binaries"]:
-        remedy = suggest(spec["command"][0], spec["binaries"])
-        mistakes.append(Mistake(f"{path}.command[0]", f"{spec['command'][0]!r} is not one of the binaries", remedy))
+    for where, command in _commands(spec, path):
+        if command and "/" not in command[0] and command[0] not in spec["binaries"]:
+            remedy = f"{suggest(command[0], spec['binaries'])}; a program of the host's is named by its path, such as /usr/bin/{command[0]}"
+            mistakes.append(Mistake(f"{where}[0]", f"{command[0]!r} is not one of the binaries", remedy))
+    if spec["unit"]["pid_file"] and spec["unit"]["type"] != "forking":
+        problem = f"a unit of type {spec['unit']['type']} has no use for it"
+        mistakes.append(
+            Mistake(f"{path}.unit.pid_file", problem, "leave it out, or set unit.type: forking, if the daemon puts itself in the background")
+        )
     if spec["unit"]["watchdog"] and spec["unit"]["type"] != "notify":
         problem = f"a unit of type {spec['unit']['type']} reports nothing to a watchdog"
         mistakes.append(Mistake(f"{path}.unit.watchdog", problem, "set unit.type: notify, if the daemon can"))
+
+
+def _commands(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, list[str]]]:
+    """Return the commands whose first word, where it is bare, is one of the service's binaries, each with its path."""
+    yield f"{path}.command", spec["command"]
+    if spec["reload"] and spec["reload"].get("command"):
+        yield f"{path}.reload.command", spec["reload"]["command"]
+    for index, one in enumerate(spec["bootstrap"]):
+        yield f"{path}.bootstrap[{index}].command", one["command"]
+    for name, one in backup_spec.sets_of(spec).items():
+        yield f"{path}.backup{'' if name == backup_spec.DATA else f'.more.{name}'}.command", one["command"]
 
 
 def _check_config(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
@@ -469,10 +515,8 @@ def _check_repetitions(spec: dict[str, Any], mistakes: list[Mistake], path: str)
         )
 
 
-def _check_homes(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+def _check_hidden(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check that the daemon's sandbox does not hide what it needs."""
-    if spec["sandbox"]["home"] != "hidden":
-        return
     home, working_directory = spec["account"]["home"], spec["unit"]["working_directory"]
     places = [(f"{path}.{section}[{index}].path", item["path"]) for section in ("config", "directories") for index, item in enumerate(spec[section])]
     places += [(f"{path}.sandbox.{key}[{index}]", place) for key in ("read_write", "read_only") for index, place in enumerate(spec["sandbox"][key])]
@@ -481,10 +525,12 @@ def _check_homes(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> No
         places.append((f"{path}.account.home", home))
     if working_directory != home:
         places.append((f"{path}.unit.working_directory", working_directory))
+    relaxations = {root: "sandbox.home: read-only (its own directories stay writable)" for root in HOMES if spec["sandbox"]["home"] == "hidden"}
+    relaxations.update({root: "sandbox.private_tmp: false" for root in TEMPORARY if spec["sandbox"]["private_tmp"]})
     for where, place in places:
-        hidden = next((root for root in HOMES if f"{place}/".startswith(f"{root}/")), None)
+        hidden = next((root for root in relaxations if f"{place}/".startswith(f"{root}/")), None)
         if hidden:
-            remedy = f"write sandbox.home: read-only (its own directories stay writable), or keep it elsewhere, such as in /var/lib/{spec['name']}"
+            remedy = f"write {relaxations[hidden]}, or keep it elsewhere, such as in /var/lib/{spec['name']}"
             mistakes.append(Mistake(where, f"{place} is in {hidden}, which the sandbox hides from the daemon", remedy))
 
 
@@ -696,6 +742,8 @@ def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: 
     ``known_services`` names, per host, every service of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
     """
     mistakes.extend(check_fleet(fleet))
+    for services in known_services.values():
+        _check_names(services, mistakes)
     joined = {
         name: {"tier": finish_tier(host, mistakes), "services": finish_host(host, fleet, known_services[name], mistakes)}
         for name, host in fleet.hosts.items()

@@ -200,7 +200,10 @@ def _check_programs(release: Mapping[str, Any], arch: str, directory: Path) -> N
         if complaint:
             path = f"fleet_services.{release['service']}.artifact"
             problem = f"{name} {release['version']} cannot run on this host ({arch}): {complaint}"
-            remedy = f"give the URL and the sha256 of the build for {arch}; for an archive, check artifact.format"
+            remedy = (
+                f"give the URL and the sha256 of the build for {arch}; an archive is unpacked as artifact.format says (tar.gz, tar.xz or zip),"
+                " and what is packed otherwise by you, to be given as artifact.file"
+            )
             raise FleetError(str(Mistake(path, problem, remedy)))
 
 

@@ -72,6 +72,7 @@ def _account(spec: Mapping[str, Any], where: str) -> list[Directive]:
     found = [
         ("Type", unit["type"]),
         ("NotifyAccess", "main" if unit["type"] == "notify" else ""),
+        ("PIDFile", unit_text.line(unit["pid_file"] or "", f"{where}.unit.pid_file")),
         ("User", spec["account"]["user"]),
         ("Group", spec["account"]["group"]),
         ("SupplementaryGroups", " ".join(groups)),

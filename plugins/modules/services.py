@@ -178,6 +178,7 @@ services:
       sample: []
 """
 
+import re
 import shlex
 import subprocess
 import time
@@ -192,6 +193,11 @@ from ansible_collections.hearth.fleet.plugins.module_utils.quantities import sec
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 JOURNAL_LINES = 20
+SANDBOX_SYMPTOMS = re.compile(
+    r"operation not permitted|permission denied|read-only file system|address family not supported|SIGTRAP|SIGSYS", re.IGNORECASE
+)
+"""What is said of a daemon to which its sandbox refuses something: the system's words, or a signal (V8 ends itself with SIGTRAP)."""
+
 STOP_SECONDS = 90  # systemd's own default, where a unit's timeout cannot be read
 
 HEALTH = {
@@ -367,6 +373,8 @@ def complaint(outcome: Mapping[str, Any], health: Mapping[str, Any]) -> str:
         lines += ["  its last words:", *(f"    {line}" for line in outcome["journal"])]
     else:
         lines.append("  it wrote nothing to the journal")
+    if SANDBOX_SYMPTOMS.search("\n".join([outcome["problem"], *outcome["journal"]])):
+        lines.append("  → if its sandbox is too strict for it: docs/guides/your-own-service.md#when-the-sandbox-is-too-strict says what to relax")
     lines.append(f"  → more on the host: journalctl -u {shlex.quote(unit)}; systemctl status {shlex.quote(unit)}")
     return "\n".join(lines)
 

@@ -245,6 +245,17 @@ def test_an_absent_account_goes_and_its_home_stays(etc):
 # Not locking oneself out
 
 
+def test_a_service_does_not_take_an_account_of_the_distribution(etc):
+    (etc / "passwd").write_text("news:x:9:9:news:/var/spool/news:/usr/sbin/nologin\n")
+    (etc / "group").write_text("news:x:9:\n")
+    (difference,) = plan(etc, wanted(nats(name="news", group="news", groups=[], home="/var/lib/news")))
+    assert (difference.action, difference.reason.partition(";")[0]) == (
+        "refuse",
+        "is an account of the distribution, with its home in /var/spool/news",
+    )
+    assert plan(etc, wanted(nats(name="news", group="news", groups=[], home="/var/spool/news", comment="news"))) == []
+
+
 @pytest.mark.parametrize("name", ["root", "alice"])
 def test_a_service_does_not_take_the_account_of_the_connection(etc, monkeypatch, name):
     monkeypatch.setattr(accounts, "connected_accounts", lambda: ["alice"])

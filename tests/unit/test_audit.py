@@ -215,6 +215,20 @@ def test_the_remedy_of_a_blocked_port_names_the_firewall_where_that_differs(flee
     ]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "listening", "remedy"),
+    [
+        pytest.param("refused", "::", "it may listen on IPv6 alone", id="ipv6-alone-or-rejected"),
+        pytest.param("refused", "0.0.0.0", "the rules of relay1 let it in", id="listens-on-ipv4"),
+        pytest.param("timed out", "::", "the rules of relay1 let it in", id="no-daemon-times-out"),
+    ],
+)
+def test_the_remedy_of_a_refused_port_thinks_of_daemons_that_take_ipv6_alone(fleet: Fleet, outcome: str, listening: str, remedy: str) -> None:
+    fleet.sockets[1]["address"] = listening
+    fleet.reached["home1"]["probes"] = [probe("open", outcome)]
+    assert fleet.only()["remedy"].startswith(remedy)
+
+
 def test_a_family_on_which_the_service_does_not_listen_is_not_missed(fleet: Fleet) -> None:
     fleet.sockets[1]["address"] = "0.0.0.0"
     fleet.reached["home1"]["probes"] = [probe("open", "refused", address="2001:db8::1")]

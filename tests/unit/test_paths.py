@@ -332,6 +332,56 @@ def test_unchanged_files_are_not_validated(tmp_path):
     converge(file(tmp_path / "x", validate=REJECT))
 
 
+# Files that include each other
+
+
+def including(path, *others, **more):
+    """A file whose validator wants other files to be there."""
+    tests = " && ".join(f"test -f {other}" for other in others)
+    return file(path, validate=["sh", "-c", tests or "true"], service="prometheus", **more)
+
+
+def test_new_files_that_include_each_other_are_validated_whatever_their_order(tmp_path):
+    assert converge(
+        including(tmp_path / "main", tmp_path / "rules", tmp_path / "targets"),
+        including(tmp_path / "rules", tmp_path / "targets"),
+        file(tmp_path / "targets", service="prometheus"),
+    ) == [(str(tmp_path / name), "create") for name in ("main", "rules", "targets")]
+
+
+def test_a_new_file_goes_again_when_one_that_includes_it_is_rejected(tmp_path):
+    (tmp_path / "main").write_text("old")
+    before = tree(tmp_path)
+    wanted = [including(tmp_path / "main", tmp_path / "rules", tmp_path / "missing"), including(tmp_path / "rules")]
+    with pytest.raises(FleetError, match="main was rejected by its validator"):
+        placing.apply(wanted, *plan(wanted))
+    assert tree(tmp_path) == before
+
+
+def test_a_rejected_new_file_is_never_where_another_one_includes_it(tmp_path):
+    wanted = [including(tmp_path / "main", tmp_path / "rules"), file(tmp_path / "rules", validate=REJECT, service="prometheus")]
+    with pytest.raises(FleetError, match="was rejected by its validator"):
+        placing.apply(wanted, *plan(wanted))
+    assert os.listdir(tmp_path) == []
+
+
+def test_check_mode_judges_a_file_together_with_those_that_are_yet_to_come(tmp_path):
+    (tmp_path / "main").write_text("old")
+    before = tree(tmp_path)
+    wanted = [including(tmp_path / "main", tmp_path / "rules"), including(tmp_path / "rules")]
+    placing.rehearse(wanted, plan(wanted)[1])
+    wanted[0] = including(tmp_path / "main", tmp_path / "rules", tmp_path / "missing")
+    with pytest.raises(FleetError, match="main was rejected"):
+        placing.rehearse(wanted, plan(wanted)[1])
+    assert tree(tmp_path) == before
+
+
+def test_check_mode_judges_no_file_that_may_include_what_it_cannot_make_yet(tmp_path):
+    wanted = [directory(tmp_path / "rules.d"), including(tmp_path / "main", tmp_path / "rules.d/x"), including(tmp_path / "rules.d/x")]
+    placing.rehearse(wanted, plan(wanted)[1])
+    assert os.listdir(tmp_path) == []
+
+
 # Check mode
 
 
@@ -443,6 +493,13 @@ def test_the_diff_shows_contents_and_attributes(tmp_path):
     ]
     converge(*wanted)
     assert placing.changes(wanted, paths.look(wanted)) == []
+
+
+def test_the_diff_names_the_collection_s_own_sources_and_does_not_show_them(tmp_path):
+    wanted = [{**file(tmp_path / "x"), "part": "plan.py"}]
+    assert [one["after"] for one in placing.changes(wanted, paths.look(wanted))] == [f"file {ME}:{MY_GROUP} 0640\n", "(of hearth.fleet: plan.py)\n"]
+    (tmp_path / "x").write_text("old\n")
+    assert placing.changes(wanted, paths.look(wanted))[-1]["before"] == "(of hearth.fleet)\n"
 
 
 @pytest.mark.parametrize(

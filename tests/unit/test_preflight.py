@@ -241,6 +241,12 @@ def test_ports_that_strangers_hold(wanted, one, level, found):
     assert [(one.level, one.found) for one in findings] == ([(level, found)] if level else [])
 
 
+@pytest.mark.parametrize("unit", ["ssh.service", "sshd.service", "ssh.socket"])
+def test_nobody_is_told_to_stop_the_way_in(unit):
+    [one] = judge({"ports": [PORT]}, listeners=[listener("::", 8080, "tcp", process(unit))])
+    assert one.remedy == "it is the way to this host: give web another port, or first move SSH to another one (firewall_ssh_ports)"
+
+
 def test_a_stranger_with_many_sockets_is_one_finding_with_the_services_own_path():
     [one] = judge({"ports": [PORT]}, listeners=[listener(address, 8080, "tcp", process("nginx.service")) for address in ("0.0.0.0", "::", "0.0.0.0")])
     assert one.path == "fleet_services.web.ports"

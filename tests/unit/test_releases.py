@@ -253,6 +253,13 @@ def test_an_artifact_for_any_architecture_serves_all(host: Host) -> None:
     assert host.diff(release) == []
 
 
+def test_the_version_is_asked_of_the_staged_binary_also_where_it_is_called_by_its_name(host: Host) -> None:
+    command = {"version_command": ["toyd", "--version"]}
+    host.install(host.release("1.0.0", **command))
+    host.install(host.release("1.0.1", **command))
+    assert host.path("/opt/toyd/current").readlink() == Path("releases/1.0.1")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -147,8 +147,24 @@ BAD_SERVICES = [
     pytest.param(
         "binaries",
         ["icnctl"],
-        "fleet_services.icnd.command[0]: 'icnd' is not one of the binaries\n  → did you mean 'icnctl'?",
+        "fleet_services.icnd.command[0]: 'icnd' is not one of the binaries\n"
+        "  → did you mean 'icnctl'?; a program of the host's is named by its path, such as /usr/bin/icnd",
         id="command-not-installed",
+    ),
+    pytest.param(
+        "reload", {"command": ["curl", "x"]}, "fleet_services.icnd.reload.command[0]: 'curl' is not one of the binaries", id="reload-not-installed"
+    ),
+    pytest.param(
+        "bootstrap",
+        [{"command": ["openssl"], "creates": "/var/lib/icnd/key"}],
+        "fleet_services.icnd.bootstrap[0].command[0]: 'openssl' is not one of the binaries",
+        id="bootstrap-not-installed",
+    ),
+    pytest.param(
+        "backup",
+        {"more": {"dump": {"command": ["pg_dump", "{output}"]}}},
+        "fleet_services.icnd.backup.more.dump.command[0]: 'pg_dump' is not one of the binaries",
+        id="backup-not-installed",
     ),
     pytest.param("unit.watchdog", "30s", "fleet_services.icnd.unit.watchdog: a unit of type exec reports nothing to a watchdog", id="watchdog"),
     pytest.param(
@@ -163,6 +179,8 @@ BAD_SERVICES = [
         "fleet_services.icnd.unit.type: 'dbus' needs a name on the bus, which cannot be said here\n  → write exec",
         id="dbus",
     ),
+    pytest.param("unit.pid_file", "/run/x.pid", "fleet_services.icnd.unit.pid_file: a unit of type exec has no use for it", id="pid-file"),
+    pytest.param("unit.type", "oneshot", "fleet_services.icnd.unit.type: 'oneshot' is of jobs that end, and a service stays up", id="oneshot"),
     pytest.param("unit.type", "notfy", "fleet_services.icnd.unit.type: 'notfy' is not one of simple, exec, notify, forking", id="unit-type"),
     pytest.param(
         "unit.after",
@@ -183,6 +201,12 @@ BAD_SERVICES = [
     pytest.param(
         "config.0.path", "/run/user/7/x.toml", "fleet_services.icnd.config[0].path: /run/user/7/x.toml is in /run/user,", id="config-hidden"
     ),
+    pytest.param(
+        "directories",
+        [{"path": "/tmp/icn"}],
+        "fleet_services.icnd.directories[0].path: /tmp/icn is in /tmp, which the sandbox hides from the daemon\n  → write sandbox.private_tmp: false",
+        id="temporary-hidden",
+    ),
     pytest.param("unit.working_directory", "/home", "fleet_services.icnd.unit.working_directory: /home is in /home,", id="working-directory-hidden"),
     pytest.param("command.0", "/home/icn/bin/icnd", "fleet_services.icnd.command[0]: /home/icn/bin/icnd is in /home,", id="command-hidden"),
     pytest.param("sandbox.read_write", ["/root/x"], "fleet_services.icnd.sandbox.read_write[0]: /root/x is in /root,", id="relaxation-hidden"),
@@ -192,6 +216,7 @@ BAD_SERVICES = [
     pytest.param(
         "directories", [{"path": "/srv/x"}, {"path": "/srv/x"}], "fleet_services.icnd.directories[1].path: '/srv/x' stands there", id="twice"
     ),
+    pytest.param("account", {"user": "root"}, "fleet_services.icnd.account.user: daemons do not run as root", id="root"),
     pytest.param("account", {"user": "Icn User"}, "fleet_services.icnd.account.user: 'Icn User' cannot name an account", id="account"),
 ]
 
@@ -243,6 +268,24 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
 def test_a_mistake_around_the_services_is_said_with_its_path(parts: dict[str, Any], message: str) -> None:
     errors = said(**parts)
     assert any(error.startswith(message) for error in errors), errors
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        pytest.param("8080", "'8080' cannot name a service", id="digits-cannot-name-an-account"),
+        pytest.param(8080, "8080 cannot name a service", id="number"),
+        pytest.param("../etc", "'../etc' cannot name a service", id="path"),
+        pytest.param("Nats", "'Nats' cannot name a service", id="capitals"),
+        pytest.param("ssh", "ssh.service is a unit of the host's own, which it would replace", id="way-in"),
+        pytest.param("systemd-networkd", "systemd-networkd.service is a unit of the host's own", id="systemd"),
+        pytest.param("hearth-resume", "hearth-resume.service is a unit of the host's own", id="of-this-collection"),
+    ],
+)
+def test_a_name_that_no_service_can_have(name: Any, problem: str) -> None:
+    errors = said(services={"icnd": fleets.ICND, name: fleets.ICND}, placement={"icn": ["icnd"]})
+    assert len(errors) == 1
+    assert problem in errors[0]
 
 
 @pytest.mark.parametrize(
@@ -323,6 +366,11 @@ def test_services_are_named_and_become_units() -> None:
 def test_a_dependency_in_an_override_is_reported_there() -> None:
     errors = said(overrides={"relay1": {"icnd": {"unit": {"wants": ["nobody"]}}}})
     assert [error.partition(":")[0] for error in errors] == ["fleet_overrides.relay1.icnd.unit.wants[0]"]
+
+
+def test_a_temporary_directory_that_is_not_hidden_may_be_used() -> None:
+    described = {**fleets.ICND, "directories": [{"path": "/var/tmp/icn"}], "sandbox": {"private_tmp": False}}
+    assert said(services={"icnd": described}) == []
 
 
 def test_a_home_that_is_not_hidden_may_be_used() -> None:

@@ -101,6 +101,8 @@ def test_the_order_of_keys_does_not_matter() -> None:
         ),
         pytest.param({"unit": {"type": "notify", "watchdog": "30s"}}, "WatchdogSec", ["30"], id="watchdog"),
         pytest.param({"unit": {"type": "notify"}}, "NotifyAccess", ["main"], id="notify-access"),
+        pytest.param({"unit": {"type": "forking", "pid_file": "/run/relay/x.pid"}}, "PIDFile", ["/run/relay/x.pid"], id="pid-file"),
+        pytest.param({"unit": {"type": "forking"}}, "PIDFile", [], id="no-pid-file"),
         pytest.param({"unit": {"on_failure": ["alarm@%n.service"]}}, "OnFailure", ["alarm@%%n.service"], id="f56-on-failure"),
         pytest.param({"unit": {"start_limit": {"burst": 3, "interval": "2m"}}}, "StartLimitIntervalSec", ["120"], id="f56-start-limit"),
         pytest.param({"unit": {"requires": ["nats.service"]}}, "After", ["network-online.target nats.service"], id="what-is-required-starts-earlier"),

@@ -1,0 +1,33 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run says of a service that does not get ready."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.hearth.fleet.plugins.modules import services
+
+
+@pytest.mark.parametrize(
+    ("said", "hinted"),
+    [
+        pytest.param("jit: mmap: Operation not permitted", True, id="seccomp"),
+        pytest.param("jit: mmap: Permission denied", True, id="as-systemd-257-refuses-it"),
+        pytest.param("open /srv/x: read-only file system", True, id="in-the-words-of-go"),
+        pytest.param("socket: Address family not supported by protocol", True, id="family"),
+        pytest.param("config: unknown key 'prot'", False, id="no-matter-of-the-sandbox"),
+    ],
+)
+def test_a_refusal_of_the_sandbox_points_to_the_guide(said: str, hinted: bool) -> None:
+    outcome = {"service": "jit", "unit": "jit.service", "problem": "it crashed", "state": "failed", "attempts": 0, "alive": "", "journal": [said]}
+    complaint = services.complaint(outcome, {"ready": None, "live": None})
+    assert ("your-own-service.md#when-the-sandbox-is-too-strict" in complaint) is hinted
+    assert f"    {said}" in complaint
+
+
+def test_so_does_a_compiler_that_ends_itself_without_a_word() -> None:
+    problem = "it crashed, and systemd starts it again and again (killed by SIGTRAP)"
+    outcome = {"service": "node", "unit": "node.service", "problem": problem, "state": "failed", "attempts": 0, "alive": "", "journal": []}
+    assert "#when-the-sandbox-is-too-strict" in services.complaint(outcome, {"ready": None, "live": None})
