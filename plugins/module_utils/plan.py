@@ -76,13 +76,14 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
         "backup": backup_area.diff(wanted["backup"], observed["backup"]),
         "drill": drill_area.diff(wanted["drill"], observed["drill"]),
     }
+    facts = {**observed["preflight"], "leaving": sorted({one.service for one in found["unit"] if one.action == "remove"} - {""})}
     reloadable = {one["service"]: one["reloadable"] for one in wanted["rollout"]}
     pending = units.pending(wanted["unit"]["units"], observed["unit"], reloadable)
     follows = units.following(wanted["unit"]["units"], observed["unit"], _changing(wanted, found), reloadable)
     return {
         "differs": every or bool(pending) or any(found.values()),
         **{area: [one.as_dict() for one in differences] for area, differences in found.items()},
-        "preflight": [one.as_dict() for one in (*undigested.values(), *preflight.findings(wanted["preflight"], observed["preflight"]))],
+        "preflight": [one.as_dict() for one in (*undigested.values(), *preflight.findings(wanted["preflight"], facts))],
         "due": list(AREAS) if every else [area for area in AREAS if found[area]],
         "held": held,
         "staged": [one.as_dict() for one in staged],

@@ -62,7 +62,7 @@ def findings(requirements: Mapping[str, Any], facts: Mapping[str, Any]) -> list[
     ``requirements`` is the preflight slice; a requirement that is left out or None is met by any host. Beyond the slice's
     own keys: ``clock_offset`` (seconds), ``addresses`` (of the host, for ``dns``), and ``origin`` (check: inventory path
     that set it; by default the role's own input). ``facts`` is the answer of ``host_facts.look``; what it does not carry
-    (``controller_time``, ``resolved``) is not judged.
+    (``controller_time``, ``resolved``, and ``leaving``: the services that the plan takes away) is not judged.
     """
     levels = requirements.get("on_finding") or {}
     found = []
@@ -198,6 +198,14 @@ def _iops(requirements: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator
         yield Finding("iops", "warn", f"{found} random writes/s", f"at least {wanted}", remedy, path)
 
 
+def _placement(requirements: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Finding]:
+    leaving = facts.get("leaving")
+    if requirements.get("deserted") and leaving:
+        found = f"no host of this inventory has a service, and {', '.join(leaving)} would be taken from this one"
+        remedy = "see that -i names the whole inventory, with its group_vars; if they shall go, write preflight_on_finding: {placement: ignore}"
+        yield Finding("placement", "fail", found, "a service somewhere", remedy, "preflight_on_finding.placement")
+
+
 def _ports(requirements: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Finding]:
     for wanted in requirements.get("ports") or []:
         # A daemon may hold a port many times over (one socket per thread, IPv4 and IPv6): one finding per holder.
@@ -296,6 +304,7 @@ _CHECKERS: tuple[Callable[[Mapping[str, Any], Mapping[str, Any]], Iterator[Findi
     _disk,
     _cpus,
     _memory,
+    _placement,
     _ports,
     _clock,
     _clock_offset,

@@ -24,6 +24,7 @@ CHECKS = {
     "iops": "The disk wrote fast enough when it was measured. Warns by default.",
     "iops_unmeasured": "The disk was measured. Warns by default.",
     "memory": "There is enough memory.",
+    "placement": "Services are not taken from the host by an inventory that has none anywhere, as one without its group_vars has.",
     "ports": "No stranger listens on the services' ports. Warns by default for units of this fleet, which may be about to go.",
     "python": "Python is new enough for the collection's modules.",
     "read_only": "The filesystems that everything is written to are writable.",

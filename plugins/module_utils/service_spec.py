@@ -737,7 +737,7 @@ def finish_tier(host: Host, mistakes: list[Mistake]) -> dict[str, Any]:
 
 
 def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: list[Mistake]) -> dict[str, dict[str, Any]]:
-    """Return, for every host, its tier and finished services: ``{host: {"tier": …, "services": {name: spec}}}``.
+    """Return for every host ``tier``, its finished ``services`` by name, and ``deserted``: whether no host of the fleet has any.
 
     ``known_services`` names, per host, every service of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
     """
@@ -749,4 +749,5 @@ def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: 
         for name, host in fleet.hosts.items()
     }
     _check_fleet_wide(fleet, joined, mistakes)
-    return joined
+    deserted = not any(one["services"] for one in joined.values())
+    return {name: {**one, "deserted": deserted} for name, one in joined.items()}

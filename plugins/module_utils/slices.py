@@ -73,7 +73,10 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
         "firewall": firewall_slice(services, inputs["firewall"]),
         "backup": backup_slice.backup_slice(name, services, inputs["backup"], inputs["unit"]["unit_exposure_max"], sources.read, mistakes),
         "drill": drill_slice.nothing(),  # until the whole fleet is known
-        "preflight": preflight_slice(services, joined["tier"], inputs["preflight"], addresses, mistakes),
+        "preflight": {
+            **preflight_slice(services, joined["tier"], inputs["preflight"], addresses, mistakes),
+            "deserted": joined["deserted"],
+        },
         "rollout": [rollout(services[one["service"]], files[one["service"]], one) for one in unit["units"]],
     }
 

@@ -108,6 +108,38 @@ def test_f52_a_service_that_leaves_the_catalogue_stops_and_its_ports_close() -> 
     assert said("relay1", "ls /var/lib/nats-server /etc/nats-server"), "data and config stay"
 
 
+def test_f52_an_inventory_without_any_placement_takes_no_service_away() -> None:
+    """As one whose group_vars were not found has none; on purpose, it can be said."""
+    before = pid("relay1")
+    nowhere = ("--limit", "relay1", "-e", json.dumps({"fleet_placement": {}}))
+    for more in ((), ("--check",)):
+        done = converged.site(*nowhere, *more, check=False)
+        assert done.returncode == 2
+        assert f"no host of this inventory has a service, and {NODE}, {NATS} would be taken from this one" in " ".join(
+            (done.stdout + done.stderr).split()
+        )
+    assert pid("relay1") == before
+    converged.site(*nowhere, "-e", json.dumps({"preflight_on_finding": {"placement": "ignore"}}))
+    assert said("relay1", f"systemctl is-active {NODE} {NATS} || true").split() == ["inactive", "inactive"]
+    converged.site("--limit", "relay1")
+
+
+def test_a_firewall_that_is_not_managed_is_left_alone() -> None:
+    """Its rules, and whether it is on; the services behind it are converged all the same, and verified."""
+    rules = "cat /etc/ufw/user.rules; ufw status numbered"
+    lab_hosts.shell("anchor1", "ufw --force delete 1 && ufw allow 4444/tcp comment theirs && ufw disable")
+    lab_hosts.shell("anchor1", "rm /etc/nats-server/nats.json")
+    before = said("anchor1", rules)
+    done = converged.site("--limit", "anchor1", "-e", "firewall_managed=false")
+    assert converged.changes(done)["anchor1"] > 0
+    assert said("anchor1", rules) == before
+    assert said("anchor1", "test -s /etc/nats-server/nats.json && echo there") == "there"
+    assert converged.changes(converged.site("--limit", "anchor1", "-e", "firewall_managed=false"))["anchor1"] == 0
+    converged.site("--limit", "anchor1")
+    assert "Status: active" in said("anchor1", "ufw status")
+    lab_hosts.shell("anchor1", "ufw --force delete allow 4444/tcp")
+
+
 def test_f47_a_home_host_that_is_off_is_skipped_and_caught_up() -> None:
     converged.site()
     subprocess.run(["podman", "stop", "--time", "5", "home1"], check=True, capture_output=True, timeout=60)

@@ -64,12 +64,23 @@ def test_a_host_that_has_everything_has_no_findings():
     }
     assert judge(requirements) == []
     assert judge({}) == []
+    assert judge({"deserted": True}, leaving=[]) == []
+    assert judge({"deserted": False}, leaving=["node"]) == []
 
 
 @pytest.mark.parametrize(
     ("requirements", "facts", "check", "level", "found", "wanted"),
     [
         pytest.param({"cpus": 8}, {}, "cpus", "fail", "4", "at least 8", id="cpus"),
+        pytest.param(
+            {"deserted": True},
+            {"leaving": ["node", "web"]},
+            "placement",
+            "fail",
+            "no host of this inventory has a service, and node, web would be taken from this one",
+            "a service somewhere",
+            id="placement",
+        ),
         pytest.param({"memory_bytes": 8 * GIB}, {"memory_bytes": 7 * GIB}, "memory", "fail", "7.0 GiB", "about 8.0 GiB", id="memory"),
         pytest.param({"architectures": ["amd64"]}, {}, "architectures", "fail", "arm64 on a aarch64 kernel", "amd64", id="architecture"),
         pytest.param(
