@@ -114,10 +114,10 @@ def _sockets(root: Path) -> list[dict[str, Any]]:
 def _owners(unit_names: Iterable[str], root: Path) -> dict[int, str]:
     """Return which of the units holds each socket, by inode."""
     wanted = set(unit_names)
-    prefix = host_facts.cgroup_prefix(_text(root / "proc/1/cgroup"))
+    cgroups = host_facts.cgroups_below(root)
     found = {}
     for process in (root / "proc").glob("[0-9]*"):
-        unit = host_facts.unit_of(_text(process / "cgroup"), prefix)
+        unit = cgroups.unit_of(_text(process / "cgroup"))
         if unit in wanted:
             found.update(dict.fromkeys(_inodes(process / "fd"), unit))
     return found

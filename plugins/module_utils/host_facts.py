@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.hearth.fleet.plugins.module_utils import elf
 
@@ -129,22 +129,27 @@ def parse_sockets(table: str, proto: str, state: str) -> list[dict[str, Any]]:
     return sockets
 
 
-def unit_of(cgroups: str, prefix: str = "") -> str:
-    """Return the systemd unit that a process belongs to, out of its /proc/PID/cgroup; empty for none.
+class Cgroups(NamedTuple):
+    """Where systemd has its units: in cgroup v2 (``unified``) or in a hierarchy of its own, and below which cgroup.
 
-    ``prefix`` is the cgroup below which systemd works (see ``cgroup_prefix``): in a container it need not be the root.
+    In a container, ``prefix`` need not be empty, and the kernel may list hierarchies that only others use.
     """
-    path = _cgroup_path(cgroups)
-    if prefix and path.startswith(prefix + "/"):
-        path = path[len(prefix) :]
-    parts = path.split("/")
-    return next((part for part in parts if part.endswith((".service", ".scope"))), "")
+
+    unified: bool
+    prefix: str
+
+    def unit_of(self, cgroups: str) -> str:
+        """Return the unit that a process belongs to, out of its /proc/PID/cgroup; empty for none."""
+        path = _cgroup_path(cgroups, self.unified)
+        if self.prefix and path.startswith(self.prefix + "/"):
+            path = path[len(self.prefix) :]
+        return next((part for part in path.split("/") if part.endswith((".service", ".scope"))), "")
 
 
-def cgroup_prefix(cgroups_of_pid_1: str) -> str:
-    """Return the cgroup below which systemd works, out of /proc/1/cgroup: empty on a machine of its own."""
-    path = _cgroup_path(cgroups_of_pid_1)
-    return path.removesuffix("/init.scope").rstrip("/")
+def cgroups_below(root: Path) -> Cgroups:
+    """Return where the systemd of the host below ``root`` has its units."""
+    unified = (root / "sys/fs/cgroup/cgroup.controllers").exists()
+    return Cgroups(unified, _cgroup_path(_read(root / "proc/1/cgroup"), unified).removesuffix("/init.scope").rstrip("/"))
 
 
 def filesystem_of(mountinfo: str, path: str) -> tuple[str, str]:
@@ -274,12 +279,12 @@ def _holders(root: Path, inodes: set[int], units: Sequence[str]) -> dict[int, li
     Usually that is the wanted units themselves. Only when it is not are the open files of all processes read, which
     takes long on a busy machine.
     """
-    prefix = cgroup_prefix(_read(root / "proc/1/cgroup"))
+    cgroups = cgroups_below(root)
     found: dict[int, list[dict[str, Any]]] = {}
-    for pids in (_pids_of_units(root, prefix, units), _all_pids(root)):
+    for pids in (_pids_of_units(root, cgroups.prefix, units), _all_pids(root)):
         for pid in pids:
             for inode in inodes & _socket_inodes(root, pid):
-                found.setdefault(inode, []).append(_process(root, pid, prefix))
+                found.setdefault(inode, []).append(_process(root, pid, cgroups))
         if inodes <= set(found):
             break
         found.clear()
@@ -311,13 +316,13 @@ def _socket_inodes(root: Path, pid: int) -> set[int]:
     return inodes
 
 
-def _process(root: Path, pid: int, prefix: str) -> dict[str, Any]:
-    unit = unit_of(_read(root / f"proc/{pid}/cgroup"), prefix)
+def _process(root: Path, pid: int, cgroups: Cgroups) -> dict[str, Any]:
+    unit = cgroups.unit_of(_read(root / f"proc/{pid}/cgroup"))
     managed = bool(unit) and _read(root / f"etc/systemd/system/{unit}").startswith(MANAGED_HEADER)
     return {"pid": pid, "name": _read(root / f"proc/{pid}/comm").strip(), "unit": unit, "managed": managed}
 
 
-def _cgroup_path(cgroups: str) -> str:
-    """Return the path in systemd's own hierarchy: the named one of cgroup v1, else that of cgroup v2."""
+def _cgroup_path(cgroups: str, unified: bool) -> str:
+    """Return the path in systemd's own hierarchy: that of cgroup v2, or the named one of cgroup v1 where there is one."""
     paths = {controllers: path for _number, controllers, path in re.findall(r"^(\d+):([^:]*):(.*)$", cgroups, re.MULTILINE)}
-    return str(paths.get("name=systemd", paths.get("", "")))
+    return str(paths.get("" if unified else "name=systemd", paths.get("", "")))

@@ -62,15 +62,28 @@ def test_sockets(table, state, sockets):
     ],
 )
 def test_unit_of_a_process(cgroups, prefix, unit):
-    assert host_facts.unit_of(cgroups, prefix) == unit
+    assert host_facts.Cgroups(False, prefix).unit_of(cgroups) == unit
+
+
+def test_a_hierarchy_that_others_use_says_nothing_where_systemd_has_cgroup_v2():
+    cgroups = "9:name=systemd:/user.slice/session-3.scope\n0::/system.slice/nats-server.service\n"
+    assert host_facts.Cgroups(True, "").unit_of(cgroups) == "nats-server.service"
+    assert host_facts.Cgroups(False, "").unit_of(cgroups) == "session-3.scope"
 
 
 @pytest.mark.parametrize(
     ("cgroups", "prefix"),
-    [("0::/init.scope\n", ""), ("0::/\n", ""), ("0::/machine.slice/libpod-1.scope/init.scope\n", "/machine.slice/libpod-1.scope")],
+    [
+        ("0::/init.scope\n", ""),
+        ("0::/\n", ""),
+        ("0::/machine.slice/libpod-1.scope/init.scope\n", "/machine.slice/libpod-1.scope"),
+        ("9:name=systemd:/user.slice\n0::/machine.slice/libpod-1.scope/init.scope\n", "/machine.slice/libpod-1.scope"),
+    ],
 )
-def test_cgroup_prefix(cgroups, prefix):
-    assert host_facts.cgroup_prefix(cgroups) == prefix
+def test_where_systemd_has_its_units(tmp_path, cgroups, prefix):
+    write(tmp_path, "proc/1/cgroup", cgroups)
+    write(tmp_path, "sys/fs/cgroup/cgroup.controllers", "memory pids\n")
+    assert host_facts.cgroups_below(tmp_path) == (True, prefix)
 
 
 MOUNTINFO = """\
