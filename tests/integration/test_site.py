@@ -110,6 +110,7 @@ def test_f52_a_service_that_leaves_the_catalogue_stops_and_its_ports_close() -> 
 
 def test_f52_an_inventory_without_any_placement_takes_no_service_away() -> None:
     """As one whose group_vars were not found has none; on purpose, it can be said."""
+    converged.site("--limit", "relay1")
     before = pid("relay1")
     nowhere = ("--limit", "relay1", "-e", json.dumps({"fleet_placement": {}}))
     for more in ((), ("--check",)):
