@@ -186,7 +186,7 @@ def _older(
 
 def _recipient_of(identity: Path) -> str:
     """Return the recipient of an identity; empty where age cannot tell it, as of an SSH key."""
-    said = programs.run(["age-keygen", "-y", str(identity)], seconds=_KEYGEN_SECONDS)
+    said = _age_keygen("-y", str(identity))
     return said.output.split()[0] if said.status == 0 and said.output else ""
 
 
@@ -439,6 +439,14 @@ def _refusals(order: Order, manifest: Mapping[str, Any], fetched: Fetched, place
 
 
 def _make_identity(file: Path) -> None:
-    said = programs.run(["age-keygen", "-o", str(file)], seconds=_KEYGEN_SECONDS)
+    said = _age_keygen("-o", str(file))
     if said.status:
         raise FleetError(f"no other identity can be made, to see that it is refused: {said.why}")
+
+
+def _age_keygen(*words: str) -> programs.Said:
+    """Return what age-keygen says; where it does not run, that is an error, and not an identity without a recipient."""
+    said = programs.run(["age-keygen", *words], seconds=_KEYGEN_SECONDS)
+    if not said.ended:
+        raise FleetError(said.error)
+    return said

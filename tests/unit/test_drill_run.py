@@ -371,3 +371,9 @@ def test_a_key_of_ssh_has_no_recipient_that_age_could_tell(tmp_path: Path) -> No
     (tmp_path / "key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     assert drill_run._recipient_of(tmp_path / "key") == ""
     assert os.path.exists(tmp_path / "key")
+
+
+def test_without_age_keygen_no_identity_is_taken_for_one_without_a_recipient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FleetError, match="age-keygen cannot be run: No such file"):
+        drill_run._recipient_of(tmp_path / "key")
