@@ -108,14 +108,15 @@ def lines(planned: Mapping[str, Any]) -> list[str]:
 def _without_sources(differences: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Return item and reason of each difference; the collection's own sources, of which there are dozens, once for each reason."""
     home = host_tools.SOURCES_HOME
-    reasons = Counter(one["reason"] for one in differences if posixpath.dirname(one["item"]) == home)
-    for one in differences:
-        among = reasons[one["reason"]] if posixpath.dirname(one["item"]) == home else 1
-        if among == 1:
-            yield one["item"], one["reason"]
-        elif among:
-            yield home, f"{among} files of this collection's own: {one['reason']}"
-            reasons[one["reason"]] = 0
+    items = [(one["item"], one["reason"]) for one in differences]
+    alike = Counter(reason for item, reason in items if posixpath.dirname(item) == home)
+    told = set()
+    for item, reason in items:
+        if posixpath.dirname(item) != home or alike[reason] == 1:
+            yield item, reason
+        elif reason not in told:
+            told.add(reason)
+            yield home, f"{alike[reason]} files of this collection's own: {reason}"
 
 
 def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: list[str]) -> list[Difference]:

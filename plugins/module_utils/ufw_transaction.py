@@ -106,6 +106,7 @@ for family in iptables ip6tables; do
 done
 if [ -n "$failed" ]; then /lib/ufw/ufw-init force-reload; fi
 rm -rf reverting
+# Where the timer itself began this, it is gone already, which is no failure.
 systemctl stop hearth-firewall-revert.timer 2>/dev/null || true
 """
 

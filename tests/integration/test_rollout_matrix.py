@@ -93,6 +93,7 @@ def prometheus() -> Iterator[None]:
     lab_hosts.shell("relay1", f"mkdir -p {home} && cat > {home}/prometheus.yml", SCRAPE.encode())
     command = f"prometheus --config.file={home}/prometheus.yml --storage.tsdb.path={home}/data --web.listen-address={PROMETHEUS}"
     lab_hosts.shell("relay1", f"systemd-run --quiet --collect --unit={unit} {command}")
+    # curl fails until it listens, which is what is waited for.
     lab_hosts.wait_until(lambda: "Ready" in lab_hosts.shell("relay1", f"curl -s http://{PROMETHEUS}/-/ready || true"))
     yield
     lab_hosts.shell("relay1", f"systemctl stop {unit}; rm -r {home}; apt-get purge -y -qq prometheus")
