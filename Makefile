@@ -77,8 +77,8 @@ lint-yaml: venv
 sanity: venv ## ansible-test sanity, on a copy below .cache
 	tools/sanity
 
-unit: venv ## the unit tests
-	pytest tests/unit
+unit: venv ## the unit tests, on all processors
+	pytest --numprocesses=auto --dist=worksteal tests/unit
 
 unit-oldest: ## the same, with the oldest ansible-core supported
 	tools/venv oldest

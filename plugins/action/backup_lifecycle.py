@@ -11,8 +11,14 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_catalogue, backup_lifecycle, backup_names, backup_spec
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    backup_catalogue,
+    backup_lifecycle,
+    backup_names,
+    backup_review,
+    backup_spec,
+)
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
 from ansible_collections.hearth.fleet.plugins.plugin_utils import store_access
 
 ARGUMENTS = {
@@ -23,6 +29,11 @@ ARGUMENTS = {
 display = Display()
 _NONE_YET = "NoSuchLifecycleConfiguration"
 _NOT_KNOWN = ("NotImplemented", "MethodNotAllowed", "501", "405")
+_NO_LOCK = "ObjectLockConfigurationNotFoundError"
+_DENIED = ("AccessDenied", "403")
+_RIGHTS = "give these credentials s3:GetBucketVersioning, s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"
+_OF_ALL_RULES = "TransitionDefaultMinimumObjectSize"
+"""What a bucket says about its rules besides them; who sets rules without it takes it back to the default."""
 
 
 class NoLifecycle(FleetError):
@@ -42,14 +53,16 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = store_access.validated(self._task.args, ARGUMENTS)
         rules: list[dict[str, Any]] = []
+        found: dict[str, Any] = {}
         try:
             with store_access.opened(given, task_vars, "backup_admin") as store:
                 # A class that nothing belongs to any more keeps its rule as long as it has objects.
                 classes = [*classes_of(given["specs"]), *backup_catalogue.classes(store_access.catalogue(store))]
                 rules = backup_lifecycle.wanted(classes, store.prefix)
                 bucket = Bucket(client(given, store.ca, rules), store.bucket)
-            if bucket.is_versioned():
-                rules = backup_lifecycle.wanted(classes, store.prefix, versioned=True)
+            found = {"versions": bucket.versions(), "object_lock": bucket.is_locked()}
+            # Versions that a bucket has from before, when it had them, stay in it too.
+            rules = backup_lifecycle.wanted(classes, store.prefix, versioned=bool(found["versions"]))
             before = bucket.rules()
             problems = backup_lifecycle.problems(before, rules)
             after = backup_lifecycle.merged(before, rules)
@@ -59,12 +72,14 @@ class ActionModule(ActionBase):
         except NoLifecycle as error:
             if given["state"] == "checked":
                 display.warning(str(error))
-            result.update(changed=False, supported=False, rules=rules, problems=[str(error)] if given["state"] == "applied" else [])
+            result.update(found, changed=False, supported=False, rules=rules, problems=[str(error)] if given["state"] == "applied" else [])
         except FleetError as error:
             result.update(failed=True, msg=str(error), rules=rules)
         else:
             changed = given["state"] == "applied" and after != before
-            result.update(changed=changed, supported=True, rules=rules, problems=problems)
+            result.update(found, changed=changed, supported=True, rules=rules, problems=problems)
+            if given["state"] == "applied":
+                result["warnings"] = backup_review.lacks_of_bucket(store.bucket, found["versions"])
             if changed:
                 result["diff"] = {"before": _text(before), "after": _text(after)}
         return result
@@ -108,6 +123,7 @@ class Bucket:
 
     def __init__(self, client: Any, name: str) -> None:
         self._client, self._name = client, name
+        self._of_all_rules: dict[str, Any] = {}
 
     def rules(self) -> list[dict[str, Any]]:
         """Return the rules that the bucket has. Raises FleetError, NoLifecycle where the store knows none."""
@@ -119,23 +135,32 @@ class Bucket:
             raise self._failure(error, "read") from error
         if "Rules" not in answer:  # a store that does not know the question takes it for another one
             raise self._none("it does not know them")
+        self._of_all_rules = {key: answer[key] for key in (_OF_ALL_RULES,) if key in answer}
         return list(answer["Rules"])
 
     def put(self, rules: list[dict[str, Any]]) -> None:
         """Give the bucket these rules and no others. Raises FleetError, NoLifecycle where the store knows none."""
         try:
-            self._client.put_bucket_lifecycle_configuration(Bucket=self._name, LifecycleConfiguration={"Rules": rules})
+            self._client.put_bucket_lifecycle_configuration(Bucket=self._name, LifecycleConfiguration={"Rules": rules}, **self._of_all_rules)
         except Exception as error:
             raise self._failure(error, "set") from error
 
-    def is_versioned(self) -> bool:
-        """Return whether the bucket keeps what was replaced or deleted; a store that cannot say so does not."""
+    def versions(self) -> str:
+        """Return whether the bucket keeps what was replaced or deleted: Enabled, Suspended (no more), or empty (never did). Raises FleetError."""
         try:
-            return bool(self._client.get_bucket_versioning(Bucket=self._name).get("Status") == "Enabled")
+            return str(self._client.get_bucket_versioning(Bucket=self._name).get("Status") or "")
         except Exception as error:
-            if code_of(error):
-                return False
-            raise self._failure(error, "read") from error
+            if code_of(error) in _NOT_KNOWN:
+                return ""
+            raise self._failure(error, "chosen, as it does not tell whether it has versions") from error
+
+    def is_locked(self) -> bool | None:
+        """Return whether the bucket has object lock, which keeps versions from its owner too; None where these credentials may not ask."""
+        try:
+            answer = self._client.get_object_lock_configuration(Bucket=self._name)
+        except Exception as error:
+            return False if code_of(error) in (_NO_LOCK, *_NOT_KNOWN) else None
+        return bool(answer.get("ObjectLockConfiguration"))  # a store that does not know the question takes it for another one
 
     def _none(self, why: str) -> NoLifecycle:
         return NoLifecycle(f"bucket {self._name}: the store has no lifecycle rules ({why}), so that nothing expires by itself")
@@ -143,7 +168,8 @@ class Bucket:
     def _failure(self, error: Exception, verb: str) -> FleetError:
         if code_of(error) in _NOT_KNOWN:
             return self._none(code_of(error))
-        return FleetError(f"bucket {self._name}: its lifecycle rules cannot be {verb}: {error}")
+        problem = f"bucket {self._name}: its lifecycle rules cannot be {verb}: {error}"
+        return FleetError(str(Mistake("backup_admin_access_key_id", problem, _RIGHTS)) if code_of(error) in _DENIED else problem)
 
 
 def code_of(error: Exception) -> str:

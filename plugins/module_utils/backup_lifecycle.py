@@ -45,9 +45,10 @@ def _rule(identifier: str, prefix: str, **what: Any) -> dict[str, Any]:
 
 
 def merged(present: Sequence[Rule], rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Return all rules that the bucket should have: those of others as they are, and these."""
-    ours = {rule["ID"] for rule in rules}
-    return [*(dict(rule) for rule in present if rule.get("ID") not in ours and not _is_stale(rule, rules)), *map(dict, rules)]
+    """Return all rules that the bucket should have: those of others as they are, and these; each in its place, as stores have orders of their own."""
+    ours = {rule["ID"]: rule for rule in rules}
+    kept = [dict(ours.pop(rule.get("ID"), rule)) for rule in present if rule.get("ID") in ours or not _is_stale(rule, rules)]
+    return [*kept, *map(dict, ours.values())]
 
 
 def _is_stale(rule: Rule, rules: Sequence[Rule]) -> bool:
@@ -82,11 +83,17 @@ def _foreign_problems(present: Sequence[Rule], rules: Sequence[Rule]) -> list[st
         touches = backups.startswith(prefix) or prefix.startswith(backups)
         removes = "Expiration" in rule and rule.get("Status") == "Enabled"
         narrowed = set(rule.get("Filter") or {}) - {"Prefix"}
-        if rule.get("ID") not in ours and touches and removes and not narrowed:
+        if rule.get("ID") not in ours and touches and removes and not narrowed and not _is_left_over(rule, rules, backups):
             said.append(
                 f"{prefix or 'everything'}: the rule {rule.get('ID') or 'without a name'}, which is not the collection's, removes backups too"
             )
     return said
+
+
+def _is_left_over(rule: Rule, rules: Sequence[Rule], backups: str) -> bool:
+    """Return whether a rule is one of the collection's for a class that is no more: it does no harm to those that are."""
+    prefix = prefix_of(rule)
+    return str(rule.get("ID", "")).startswith(OWN) and prefix.startswith(backups) and prefix != backups and not _is_stale(rule, rules)
 
 
 def prefix_of(rule: Rule) -> str:
@@ -96,9 +103,11 @@ def prefix_of(rule: Rule) -> str:
 
 def _words(rule: Rule) -> str:
     expiration = rule.get("Expiration") or {}
+    noncurrent = rule.get("NoncurrentVersionExpiration") or {}
     abort = rule.get("AbortIncompleteMultipartUpload") or {}
     words = [
         f"expiry after {expiration['Days']} days" if "Days" in expiration else "another expiry" if expiration else "",
+        f"expiry of replaced versions after {noncurrent['NoncurrentDays']} days" if "NoncurrentDays" in noncurrent else "",
         f"abort of incomplete uploads after {abort['DaysAfterInitiation']} days" if "DaysAfterInitiation" in abort else "",
     ]
     return " and ".join(filter(None, words)) or "nothing of the kind"

@@ -14,6 +14,8 @@ from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
 PROBES = backup_names.class_prefix(backup_names.PROBE_CLASS).rstrip("/")
 """Below this, a store keeps for a short time what a check has written: credentials that only write cannot take it away again."""
 
+_RIGHTS = {"backup": "s3:PutObject", "backup_read": "s3:ListBucket and s3:GetObject", "backup_admin": "all rights"}
+
 
 def about_schedule(path: str, schedule: str, said: str) -> Mistake:
     """Return the mistake of a schedule that systemd does not take."""
@@ -22,8 +24,11 @@ def about_schedule(path: str, schedule: str, said: str) -> Mistake:
     )
 
 
-def about_error(check: Mapping[str, Any], kind: str, said: str) -> Mistake:
-    """Return the mistake behind the error of a store that could not even be asked; ``kind`` as of ``object_store.StoreError``."""
+def about_error(check: Mapping[str, Any], kind: str, said: str, credentials: str = "backup") -> Mistake:
+    """Return the mistake behind the error of a store that could not even be asked; ``kind`` as of ``object_store.StoreError``.
+
+    ``credentials`` is how the variables begin that hold them: those of the hosts, ``backup_read``, or ``backup_admin``.
+    """
     store = check["store"]
     if kind == object_store.NO_BUCKET:
         problem = f"the store {store['endpoint']} has no bucket {store['bucket']!r}"
@@ -32,11 +37,11 @@ def about_error(check: Mapping[str, Any], kind: str, said: str) -> Mistake:
         return Mistake("backup_store", f"the clock of {check['host']} is too far from the store's ({said})", "let a time service set it")
     if kind == object_store.UNREACHABLE:
         problem = f"{check['host']} cannot reach {store['endpoint']} ({said})"
-        return Mistake(
-            "backup_store.endpoint", problem, "correct it, or start the store; with backup_unreachable: warn, backups are installed without it"
-        )
+        without = "; with backup_unreachable: warn, backups are installed without it" if credentials == "backup" else ""
+        return Mistake("backup_store.endpoint", problem, f"correct it, or start the store{without}")
     if kind == object_store.DENIED:
-        return Mistake("backup_access_key_id", f"the store {store['endpoint']} refuses these credentials ({said})", "copy ID and secret again")
+        remedy = f"copy ID and secret again, or give them {_RIGHTS[credentials]} in bucket {store['bucket']}"
+        return Mistake(f"{credentials}_access_key_id", f"the store {store['endpoint']} refuses these credentials ({said})", remedy)
     return Mistake("backup_store", f"the store {store['endpoint']} cannot be used by {check['host']}: {said}", "correct what it says")
 
 
@@ -63,6 +68,14 @@ def lacks(found: object_store.Abilities) -> list[str]:
             "the store replaces an object when another of the same name is written (it knows no If-None-Match); "
             "versions or object lock of the bucket keep backups from a thief who overwrites them"
         ]
+    return []
+
+
+def lacks_of_bucket(bucket: str, versions: str) -> list[str]:
+    """Return in words what a bucket lacks that would be better if it had it; ``versions`` as S3's GetBucketVersioning has its status."""
+    # A store that knows If-None-Match does not help here: a thief just does not ask for it.
+    if versions != "Enabled":
+        return [f"bucket {bucket} keeps no versions: whoever steals a host can write over its backups; switch versions on, or object lock"]
     return []
 
 

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ _MIB = 1 << 20
 _FIRST_PAUSE_SECONDS = 2.0
 _EXIT_ABSENT = (3, 4)
 _SHOWN_CHARACTERS = 300
-_NOISE = re.compile(r"^\d{4}/\S+ \S+ |(^|(?<= ))Failed to \w+: |,? request id: .*")
+_NOISE = re.compile(r"^\d{4}/\S+ \S+ |(^|(?<= ))Failed to \w+: |,? request id: .*|,? (RequestID|HostID): [^ ,]*")
 _SECONDS = {"io": 60, "connect": 15}
 _KEPT_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "CREDENTIALS_DIRECTORY")
 _IF_NEW = ("--header", "If-None-Match: *")
@@ -243,8 +244,13 @@ class Store:
         return key in (row.key for row in self._list_directory(key.rpartition("/")[0] + "/"))
 
     def delete(self, key: str) -> None:
-        """Delete an object. Raises StoreError."""
-        self._ask_again(["deletefile", self.path(key)], key)
+        """Delete an object; one that is not there is no error. Needs no other right than to delete. Raises StoreError."""
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as listed:
+            listed.write(f"{key}\n")
+            listed.flush()
+            # `deletefile` looks first, so that credentials which may delete but not read would seem harmless.
+            unseen = ["--no-traverse", "--s3-no-head-object", "--low-level-retries", "1", "--max-delete", "1"]
+            self._ask_again(["delete", *unseen, "--files-from-raw", listed.name, self.path("")], key)
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object within the store. Raises StoreError."""
@@ -334,8 +340,12 @@ def probe(store: Store, key: str, file: Path) -> Abilities:
 
 def _want_read(store: Store, key: str, file: Path) -> None:
     """Raise StoreError unless an object can be read; where nobody may ask for it, rclone takes its name for an empty directory."""
-    if store._ask(["cat", store.path(key)], key, out=True).encode() != file.read_bytes():
-        raise StoreError(f"{key}: nothing could be read", DENIED)
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory, "copy")
+        # `cat` lists the directory too, so that credentials which may read but not list would seem harmless.
+        store._ask(["copyto", store.path(key), str(copy)], key)
+        if not copy.is_file() or copy.read_bytes() != file.read_bytes():
+            raise StoreError(f"{key}: nothing could be read", DENIED)
 
 
 def _environment() -> dict[str, str]:
@@ -369,7 +379,8 @@ def _does_not_know_condition(said: str) -> bool:
 def _error(about: str, code: int, log: str) -> StoreError:
     """Return the error that a failed rclone stands for."""
     messages = [_NOISE.sub("", " ".join(message.split())) for message, stats in _log_lines(log) if message.strip() and not stats]
-    said = max((line for line in messages if "Attempt" not in line), key=len, default="it said nothing")[:_SHOWN_CHARACTERS]
+    telling = [line for line in messages if any(word in line for words, _kind, _plain in _SAID for word in words)]
+    said = max((line for line in telling or messages if "Attempt" not in line), key=len, default="it said nothing")[:_SHOWN_CHARACTERS]
     if code in _EXIT_ABSENT:
         return StoreError(f"{about}: there is no such object ({said})", ABSENT)
     for words, kind, plain in _SAID:

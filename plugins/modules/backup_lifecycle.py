@@ -65,6 +65,16 @@ supported:
   description: Whether the store has lifecycle rules at all.
   returned: success
   type: bool
+versions:
+  description:
+    - Whether the bucket keeps what was replaced, C(Enabled), or did so once, C(Suspended); then the rules are about replaced objects too.
+    - Empty where it never did.
+  returned: when the store could be asked
+  type: str
+object_lock:
+  description: Whether the bucket has object lock; null where the credentials may not ask.
+  returned: when the store could be asked
+  type: bool
 rules:
   description: The rules of the collection, as S3's PutBucketLifecycleConfiguration takes them.
   returned: always

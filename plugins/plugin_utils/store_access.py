@@ -16,7 +16,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_catalogue, backup_manifest
+from ansible_collections.hearth.fleet.plugins.module_utils import backup_catalogue, backup_manifest, backup_review, object_store
 from ansible_collections.hearth.fleet.plugins.module_utils.backup_names import VERSION
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.object_store import Store, conf_text
@@ -29,6 +29,7 @@ ARGUMENTS = {
 """What every action wants that reads the store."""
 
 _AT_A_TIME = 8
+_OF_THE_INVENTORY = (object_store.DENIED, object_store.NO_BUCKET, object_store.UNREACHABLE, object_store.CLOCK)
 
 
 def validated(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def validated(arguments: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str
 def opened(given: Mapping[str, Any], task_vars: Mapping[str, Any], credentials: str = "backup_read") -> Iterator[Store]:
     """Open the store with an action's arguments; its credentials are in a private file as long as that lasts.
 
-    ``credentials`` is how the variables begin from which they came, for the error. Raises FleetError.
+    ``credentials`` is how the variables begin from which they came, for the error. Raises FleetError, also where what is done with
+    the store fails for a reason that is to be mended in the inventory: it names the variable then.
     """
     store = given["store"]
     if not store.get("endpoint") or not store.get("bucket"):
@@ -58,7 +60,13 @@ def opened(given: Mapping[str, Any], task_vars: Mapping[str, Any], credentials: 
         conf.touch(mode=0o600)
         conf.write_text(conf_text(store, given["access_key_id"], given["secret_access_key"]), encoding="utf-8")
         ca = find(store["ca"], task_vars) if store.get("ca") else ""
-        yield Store(conf, store["bucket"], store.get("prefix") or "", ca)
+        try:
+            yield Store(conf, store["bucket"], store.get("prefix") or "", ca)
+        except object_store.StoreError as error:
+            if error.kind not in _OF_THE_INVENTORY:
+                raise
+            check = {"store": store, "host": "the controller"}
+            raise FleetError(str(backup_review.about_error(check, error.kind, str(error), credentials))) from error
 
 
 def find(path: str, task_vars: Mapping[str, Any]) -> str:

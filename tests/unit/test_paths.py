@@ -9,6 +9,9 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 
@@ -263,6 +266,27 @@ def test_f59_a_rejected_file_keeps_all_old_files_of_the_call(tmp_path):
     assert tree(tmp_path) == before
 
 
+def test_a_rejected_file_of_a_service_is_traced_to_the_inventory(tmp_path):
+    wanted = [file(tmp_path / "x", validate=REJECT, service="nsd")]
+    with pytest.raises(FleetError, match=r"\n  → correct what fleet_services\.nsd\.config says of it$"):
+        placing.apply(wanted, *plan(wanted))
+
+
+def test_f59_all_rejected_files_of_a_call_are_said_at_once(tmp_path):
+    wanted = [file(tmp_path / "first", validate=REJECT), file(tmp_path / "second"), file(tmp_path / "third", validate=REJECT)]
+    with pytest.raises(FleetError) as caught:
+        placing.apply(wanted, *plan(wanted))
+    assert [line for line in str(caught.value).splitlines() if "was rejected by its validator" in line] == [
+        f"{tmp_path}/{name} was rejected by its validator (exit code 4); the old file was kept, the service was not touched."
+        for name in ("first", "third")
+    ]
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_name_of_a_candidate_is_no_pattern_to_a_validator(tmp_path):
+    converge(file(tmp_path / "x.conf", validate=python("assert not set(path) & set('~*?[]{}$ '), path")))
+
+
 def test_f59_a_validator_sees_the_finished_candidate(tmp_path):
     checks = [
         "assert path.endswith('.toml'), path",
@@ -278,9 +302,8 @@ def test_f59_a_validator_sees_the_finished_candidate(tmp_path):
 
 @as_root
 def test_a_validator_runs_as_the_daemons_account(tmp_path):
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    for directory in (tmp_path, *takewhile(lambda parent: parent != Path(tempfile.gettempdir()), tmp_path.parents)):
+        directory.chmod(0o755)  # pytest's own are closed to others
     checks = ["assert os.getuid() == os.getgid() == 1", "assert os.getgroups() == [1], os.getgroups()", "open(path)"]
     command = ["/usr/bin/python3", *python(*checks)[1:]]
     readable = file(tmp_path / "x", group="daemon", validate=command, validate_as="daemon")
@@ -396,6 +419,16 @@ def test_check_mode_validates_and_leaves_nothing(tmp_path):
     assert tree(tmp_path) == before
 
 
+def test_check_mode_finds_directories_that_nothing_holds(tmp_path):
+    orphans = [directory(tmp_path / "a/b", service="relay"), directory(tmp_path / "c/d", service="relay")]
+    differences = plan(orphans)[1]
+    with pytest.raises(FleetError, match=r"(?s)/a/b: its directory .*/a does not exist.*/c/d: its directory .*/c does not exist"):
+        placing.rehearse(orphans, differences, complete=True)
+    placing.rehearse(orphans, differences)  # another task may be about to make what holds them
+    listed = [directory(tmp_path / "a", service="relay"), orphans[0], directory(tmp_path / "home/.ssh")]
+    placing.rehearse(listed, plan(listed)[1], complete=True)
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
@@ -453,11 +486,11 @@ def test_candidates_of_a_killed_run_are_removed_by_the_next(tmp_path):
 
 def test_a_leftover_alone_is_observed_and_removed(tmp_path):
     converge(file(tmp_path / "x"))
-    (tmp_path / ".hearth-0123456789ab~x").write_text("half")
-    (tmp_path / ".hearth-0123456789ab~other").write_text("not of this path")
+    (tmp_path / ".hearth-0123456789ab-x").write_text("half")
+    (tmp_path / ".hearth-0123456789ab-not-x").write_text("not of this path")
     assert reasons(file(tmp_path / "x")) == ["left behind by an interrupted run"]
     converge(file(tmp_path / "x"))
-    assert sorted(os.listdir(tmp_path)) == [".hearth-0123456789ab~other", "x"]
+    assert sorted(os.listdir(tmp_path)) == [".hearth-0123456789ab-not-x", "x"]
 
 
 def test_candidates_of_a_living_run_are_no_leftovers(tmp_path):
