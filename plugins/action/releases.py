@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
             result = self._call(arguments, task_vars)
             if not result.get("needs"):
                 return result
-            arguments["handed_over"] = self._hand_over(arguments["releases"], result["needs"])
+            arguments["handed_over"], arguments["refused"] = self._hand_over(arguments["releases"], result["needs"])
             return self._call(arguments, task_vars)
         except FleetError as error:
             raise AnsibleActionFail(str(error)) from error
@@ -56,20 +56,30 @@ class ActionModule(ActionBase):
     def _call(self, arguments: Mapping[str, Any], task_vars: Any) -> dict[str, Any]:
         return dict(self._execute_module(module_name=_MODULE, module_args=dict(arguments), task_vars=task_vars))
 
-    def _hand_over(self, releases: Any, needs: Any) -> dict[str, str]:
-        """Return the path on the host of each transferred artifact, by digest; fill in signatures."""
+    def _hand_over(self, releases: Any, needs: Any) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the path on the host of each transferred artifact, by digest, and what is wrong with the others, by service.
+
+        Signatures are filled in. The host then looks at the rest, so that all that is wrong is said at once.
+        """
         wanted = {release["service"]: release for release in releases}
         brought: dict[str, str] = {}
+        refused: dict[str, str] = {}
         for need in needs:
-            release, arch = _with_defaults(wanted[need["service"]]), need["arch"]
-            sha256 = artifact_of(release, arch)["sha256"]
-            if need["artifact"] and sha256 not in brought:
-                local = _local_artifact(release, arch)
-                _check_space(release, local, need["free_bytes"])
-                brought[sha256] = self._transfer(local, sha256)
-            if need["signature"]:
-                wanted[need["service"]]["signature"]["text"] = {arch: _signature(release, arch)}
-        return brought
+            try:
+                self._hand_one_over(wanted[need["service"]], need, brought)
+            except FleetError as error:
+                refused[need["service"]] = str(error)
+        return brought, refused
+
+    def _hand_one_over(self, wanted: dict[str, Any], need: Mapping[str, Any], brought: dict[str, str]) -> None:
+        release, arch = _with_defaults(wanted), need["arch"]
+        sha256 = artifact_of(release, arch)["sha256"]
+        if need["artifact"] and sha256 not in brought:
+            local = _local_artifact(release, arch)
+            _check_space(release, local, need["free_bytes"])
+            brought[sha256] = self._transfer(local, sha256)
+        if need["signature"]:
+            wanted["signature"]["text"] = {arch: _signature(release, arch)}
 
     def _transfer(self, local: Path, name: str) -> str:
         if self._connection._shell.tmpdir is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 import time
 import urllib.error
@@ -18,8 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ansible.module_utils.urls import open_url
 
@@ -35,6 +37,8 @@ _REDIRECTS_MAX = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _RANGE_NOT_SATISFIABLE = 416
 _WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
+_PROXY_WANTS_CREDENTIALS = 407
+_NO_TUNNEL = re.compile(r"Tunnel connection failed: (\d+) *(.*)")  # what http.client says when a proxy refuses CONNECT
 _NETWORK_ERRORS = (OSError, HTTPException)  # URLError, timeouts, resets and TLS errors are OSErrors
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
 
@@ -112,13 +116,15 @@ def download(source: Source, destination: Path, sleep: Callable[[float], None] =
 def fetch_text(source: Source, limit_bytes: int, sleep: Callable[[float], None] = time.sleep) -> str:
     """Return a small text, such as a signature. ``source.sha256`` is not looked at. Raises FleetError."""
 
-    def read(_deadline: float) -> str:
-        with _open(source, 0) as response:
-            content = response.read(limit_bytes + 1)
-        if len(content) > limit_bytes:
-            raise FleetError(f"{source.path}: {public_url(source.url)} is larger than {limit_bytes} bytes")
+    def read(deadline: float) -> str:
+        content = b""
+        with _open(source, 0, deadline) as response:
+            for block in _blocks(response, deadline):
+                content += block
+                if len(content) > limit_bytes:
+                    raise FleetError(f"{source.path}: {public_url(source.url)} is larger than {limit_bytes} bytes")
         try:
-            return str(content.decode("utf-8"))
+            return content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise FleetError(f"{source.path}: {public_url(source.url)} is not text") from error
 
@@ -141,15 +147,15 @@ def _fetch(source: Source, part: Path, sleep: Callable[[float], None]) -> None:
 
 
 def _with_patience(source: Source, attempt: Callable[[float], Any], progress: Callable[[], int], sleep: Callable[[float], None]) -> Any:
-    """Call ``attempt`` with the deadline until it returns; a try that brought bytes does not count against ``retries``."""
+    """Call ``attempt`` with the deadline until it returns; a try that got further than all before does not count against ``retries``."""
     deadline = time.monotonic() + source.timeout_seconds
-    failures = 0
+    failures, furthest = 0, progress()
     while True:
-        before = progress()
         try:
             return attempt(deadline)
         except _Broken as error:
-            failures = 1 if progress() > before else failures + 1
+            failures = 1 if progress() > furthest else failures + 1
+            furthest = max(furthest, progress())
             pause = min(max(2 ** (failures - 1), error.pause_seconds), _PAUSE_SECONDS_MAX)
             late = time.monotonic() + pause >= deadline
             if failures > source.retries or late:
@@ -162,44 +168,60 @@ def _with_patience(source: Source, attempt: Callable[[float], Any], progress: Ca
 def _continue(source: Source, part: Path, offset: int, deadline: float) -> None:
     """Bring the part to its full length, or raise _Broken."""
     try:
-        with _open(source, offset) as response:
+        with _open(source, offset, deadline) as response:
             resumes = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
-            length = int(response.headers.get("Content-Length") or 0)
-            want_free(part.parent, length, f"to download {public_url(source.url)}")
+            want_free(part.parent, _length(response), f"to download {public_url(source.url)}")
             with part.open("ab" if resumes else "wb") as output:
-                received = _copy(response, output, deadline)
+                _write(source, response, output, deadline)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code != _RANGE_NOT_SATISFIABLE or not offset:
-            raise
         part.unlink()
         raise _Broken("the server has less than was kept; starting over") from error
-    if length and received < length:
-        raise _Broken(f"the connection ended after {received} of {length} bytes")
 
 
-def _copy(response: Any, output: Any, deadline: float) -> int:
+def _write(source: Source, response: Any, output: IO[bytes], deadline: float) -> None:
+    try:
+        for block in _blocks(response, deadline):
+            output.write(block)
+    except _Broken:
+        output.flush()
+        # Some servers announce more than there is; the digest knows better.
+        if not _is_good(Path(output.name), source.sha256):
+            raise
+
+
+def _length(response: Any) -> int:
+    """Return how many bytes a response announces; 0 when it does not say."""
+    said = str(response.headers.get("Content-Length", ""))
+    return int(said) if said.isdecimal() else 0
+
+
+def _blocks(response: Any, deadline: float) -> Iterator[bytes]:
+    """Yield what a response holds as it arrives. Raises _Broken when it ends early or the deadline has passed."""
     received = 0
     while True:
         try:
-            block = response.read(_BLOCK_BYTES)
+            # Unlike read, read1 does not wait for a full block, so that a trickle cannot outlast the deadline.
+            block = response.read1(_BLOCK_BYTES)
         except _NETWORK_ERRORS as error:
             raise _Broken(f"the connection broke: {error}") from error
         if not block:
-            return received
-        output.write(block)
+            break
         received += len(block)
+        yield block
         if time.monotonic() > deadline:
             raise _Broken(f"too slow: {received} bytes so far")
+    if received < _length(response):
+        raise _Broken(f"the connection ended after {received} of {_length(response)} bytes")
 
 
 @contextlib.contextmanager
-def _open(source: Source, offset: int) -> Iterator[Any]:
+def _open(source: Source, offset: int, deadline: float) -> Iterator[Any]:
     """Open the URL, from a byte offset on. Headers of the inventory may carry credentials: no other origin gets them."""
     headers = dict(source.headers)
     url = source.url
     for _redirect in range(_REDIRECTS_MAX):
-        response = _ask(source, url, {**headers, **({"Range": f"bytes={offset}-"} if offset else {})})
+        response = _ask(source, url, {**headers, **({"Range": f"bytes={offset}-"} if offset else {})}, deadline)
         if not isinstance(response, str):
             with contextlib.closing(response):
                 yield response
@@ -210,33 +232,63 @@ def _open(source: Source, offset: int) -> Iterator[Any]:
     raise FleetError(f"{public_url(source.url)}: more than {_REDIRECTS_MAX} redirects")
 
 
-def _ask(source: Source, url: str, headers: Mapping[str, str]) -> Any:
-    """Return the response, or the URL that it redirects to. Raises _Broken, or FleetError where trying again is vain."""
-    try:
-        with _proxy(source.proxy):
+def _ask(source: Source, url: str, headers: Mapping[str, str], deadline: float) -> Any:
+    """Return the response, or the URL that it redirects to.
+
+    Raises _Broken, FleetError where trying again is vain, or HTTPError where the server has no such range.
+    """
+    with _proxy(source.proxy):
+        through = _through(url)
+        try:
             return open_url(
                 url,
                 headers=dict(headers),
-                timeout=min(_STALLED_SECONDS, source.timeout_seconds),
+                timeout=min(_STALLED_SECONDS, max(deadline - time.monotonic(), 1)),
                 follow_redirects="none",
                 decompress=False,
                 use_netrc=False,
                 http_agent="hearth.fleet",
             )
-    except urllib.error.HTTPError as error:
-        return _after_refusal(source, url, error)
-    except _NETWORK_ERRORS as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            remedy = "update ca-certificates and the clock of the host that downloads, or add the publisher's authority to it"
-            problem = f"{public_url(url)}: its certificate is not trusted ({reason.verify_message})"
-            raise FleetError(str(Mistake(source.path, problem, remedy))) from error
-        raise _Broken(f"no connection: {reason}") from error
-    except ValueError as error:
-        raise FleetError(f"{public_url(url)}: not a usable URL ({error})") from error
+        except urllib.error.HTTPError as error:
+            if error.code == _RANGE_NOT_SATISFIABLE and "Range" in headers:
+                raise
+            return _after_refusal(source, url, through, error)
+        except _NETWORK_ERRORS as error:
+            raise _no_connection(source, url, through, getattr(error, "reason", error)) from error
+        except ValueError as error:
+            raise FleetError(f"{public_url(url)}: not a usable URL ({error})") from error
 
 
-def _after_refusal(source: Source, url: str, error: urllib.error.HTTPError) -> str:
+def _through(url: str) -> str:
+    """Return, to be appended to a message, which proxy a URL is asked through; empty for none. Credentials are left out."""
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    return f" through the proxy {proxy.rpartition('@')[2].rpartition('://')[2].partition('/')[0]}"
+
+
+def _no_connection(source: Source, url: str, through: str, reason: Any) -> Exception:
+    """Return what to raise when there was no answer to ask anything of."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        remedy = "update ca-certificates and the clock of the host that downloads, or add the publisher's authority to it"
+        problem = f"{public_url(url)}{through}: its certificate is not trusted ({reason.verify_message})"
+        return FleetError(str(Mistake(source.path, problem, remedy)))
+    refused = _NO_TUNNEL.match(str(reason))
+    if refused and int(refused[1]) not in _WORTH_ANOTHER_TRY:
+        return _final(source, url, through, int(refused[1]), refused[2])
+    return _Broken(f"no connection{through}: {reason}")
+
+
+def _final(source: Source, url: str, through: str, status: int, reason: str) -> FleetError:
+    """Return the error for an answer that another try would not change."""
+    remedy = "check the URL, the version and the headers" if status in (401, 403, 404, 410) else ""
+    if status == _PROXY_WANTS_CREDENTIALS:
+        remedy = "give the proxy's user and password in release_proxy: http://user:password@host:port"
+    return FleetError(str(Mistake(source.path, f"{public_url(url)}{through}: HTTP {status} {reason}", remedy)))
+
+
+def _after_refusal(source: Source, url: str, through: str, error: urllib.error.HTTPError) -> str:
     target = error.headers.get("Location", "")
     if error.code in _REDIRECTS and target:
         error.close()
@@ -244,14 +296,11 @@ def _after_refusal(source: Source, url: str, error: urllib.error.HTTPError) -> s
         if urlsplit(following).scheme not in ("http", "https"):
             raise FleetError(f"{public_url(url)}: redirects to {public_url(following)}, which is not http or https")
         return following
-    if error.code == _RANGE_NOT_SATISFIABLE:
-        raise error
     wish = error.headers.get("Retry-After", "")
     error.close()
     if error.code in _WORTH_ANOTHER_TRY:
-        raise _Broken(f"HTTP {error.code} {error.reason}", int(wish) if wish.isdigit() else 0)
-    remedy = "check the URL, the version and the headers" if error.code in (401, 403, 404, 410) else ""
-    raise FleetError(str(Mistake(source.path, f"{public_url(url)}: HTTP {error.code} {error.reason}", remedy)))
+        raise _Broken(f"HTTP {error.code} {error.reason}{through}", int(wish) if wish.isdigit() else 0)
+    raise _final(source, url, through, error.code, error.reason)
 
 
 def _origin(url: str) -> tuple[str, str]:

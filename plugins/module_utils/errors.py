@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -43,6 +43,13 @@ class InventoryError(FleetError):
         count = len(self.mistakes)
         heading = f"{count} mistake{'s' if count != 1 else ''} in the inventory; no host was touched:"
         super().__init__("\n".join([heading, *(str(mistake) for mistake in self.mistakes)]))
+
+
+class SeveralErrors(FleetError):
+    """What is wrong with several things that were looked at for themselves, all of it at once."""
+
+    def __init__(self, heading: str, errors: Sequence[FleetError]) -> None:
+        super().__init__("\n".join([heading, *map(str, errors)]))
 
 
 def join_path(path: str, key: object) -> str:

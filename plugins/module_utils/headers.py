@@ -13,13 +13,13 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ansible_collections.hearth.fleet.plugins.module_utils import environment_file
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.started_files import StartedFiles
 
 _REFERENCE = re.compile(r"\{secret:\s*([^{}\s]+)\s*\}")
 _CONFIDENTIAL = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ESCAPED = re.compile(r'\\(["\\$`])')
-"""What config_formats puts a backslash before, inside the quotes of an environment file."""
 
 
 def references(value: str) -> list[str]:
@@ -41,33 +41,27 @@ def read_secrets(files: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the values of secrets, by name, read from where the host keeps them.
 
     ``files`` holds, for each, its ``path``, and ``as``: environment (one variable of that file) or something else (the whole
-    file). Raises FleetError, without any value, for a secret that is not there or cannot be in a header.
+    file); and the ``service`` whose daemon has it, if one has: until that is started again, its old secret is the one that it
+    knows. Raises FleetError, without any value, for a secret that is not there or cannot be in a header.
     """
-    return {name: _read_secret(name, Path(file["path"]), variable=file["as"] == "environment") for name, file in files.items()}
+    return {name: _read_secret(name, file) for name, file in files.items()}
 
 
-def _read_secret(name: str, path: Path, *, variable: bool) -> str:
+def _read_secret(name: str, file: Mapping[str, str]) -> str:
+    path, variable = file["path"], file["as"] == "environment"
     try:
-        text = path.read_bytes().decode()
+        content = StartedFiles(file["service"]).read(path) if file.get("service") else Path(path).read_bytes()
+        text = content.decode()
     except OSError as error:
         raise FleetError(f"secret {name} cannot be read from {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise FleetError(f"secret {name} in {path} is no text") from None
-    value = _variable(text, name) if variable else text.rstrip("\n")
+    value = environment_file.parse(text).get(name) if variable else text.rstrip("\n")
     if value is None:
         raise FleetError(f"secret {name} is not in {path}")
     if not is_line(value):
         raise FleetError(f"secret {name} in {path} has several lines, which no header can carry")
     return value
-
-
-def _variable(text: str, name: str) -> str | None:
-    """Return the value of a variable in an environment file as config_formats writes it."""
-    for line in text.split("\n"):
-        key, _equals, value = line.partition("=")
-        if key == name:
-            return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value
-    return None
 
 
 def fill(headers: Mapping[str, object], secrets: Mapping[str, str]) -> dict[str, bytes]:

@@ -5,7 +5,8 @@
 
 ::
 
-    <root>/releases/<version>/...            each release whole, with its manifest .release.json
+    <root>/releases/<version>/...            each release whole, with its manifest .release.json, but without the directory
+                                             that its archive was packed in
     <root>/releases/<version>/bin/<binary>   each named binary, whatever its path in the artifact
     <root>/current -> releases/<version>     what starts next
     <root>/previous -> releases/<version>    what was current before
@@ -22,13 +23,13 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.elf import host_architecture
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake, SeveralErrors
 
 MANIFEST = ".release.json"
 TEMPORARY = ".stage-"
@@ -72,6 +73,25 @@ def artifact_of(release: Mapping[str, Any], architecture: str) -> Mapping[str, A
     problem = f"no digest for {architecture}, which this host needs (found: {', '.join(sorted(artifacts)) or 'none'})"
     remedy = f"add sha256.{architecture}, or take the host out of the placement of {release['service']}"
     raise FleetError(str(Mistake(path, problem, remedy)))
+
+
+def refuse(errors: Sequence[FleetError]) -> None:
+    """Raise what keeps releases from being installed: one error as it is, several together; nothing where there is none."""
+    if len(errors) > 1:
+        raise SeveralErrors(f"{len(errors)} releases are refused; none was put in its place:", errors)
+    for error in errors:
+        raise error
+
+
+def want_digests(wanted: Iterable[Mapping[str, Any]], architecture: str) -> None:
+    """Raise FleetError unless every release has a digest for the host's architecture."""
+    refused = []
+    for release in wanted:
+        try:
+            artifact_of(release, architecture)
+        except FleetError as error:
+            refused.append(error)
+    refuse(refused)
 
 
 def for_architecture(values: Mapping[str, Any] | None, architecture: str) -> Any:

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,29 @@ def obtain(release: Mapping[str, Any], arch: str, spool: Path, handed_over: Mapp
             path.unlink()
             raise
     return path
+
+
+def obtain_all(
+    wanted: Iterable[Mapping[str, Any]], arch: str, spool: Path, handed_over: Mapping[str, str], patience_seconds: float
+) -> tuple[dict[str, Path], list[FleetError]]:
+    """Return the verified artifacts by service, and why the other releases have none.
+
+    Once ``patience_seconds`` have passed and one is refused, the rest is not tried any more: a publisher that does not answer would
+    take as long for each.
+    """
+    began = time.monotonic()
+    found: dict[str, Path] = {}
+    refused: list[FleetError] = []
+    for release in wanted:
+        if refused and time.monotonic() - began >= patience_seconds:
+            refused.append(FleetError(f"{releases.title(release)}: was not looked at, as the others took {patience_seconds:.0f} s"))
+            continue
+        try:
+            found[release["service"]] = obtain(release, arch, spool, handed_over)
+        except FleetError as error:
+            refused.append(error)
+    # Two releases may share an artifact, which is gone once the signature of one of them does not verify.
+    return {service: path for service, path in found.items() if path.exists()}, refused
 
 
 def _take_over(release: Mapping[str, Any], arch: str, path: Path, handed_over: Mapping[str, str]) -> None:

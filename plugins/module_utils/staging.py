@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import archive, elf, programs, releases
@@ -38,17 +38,29 @@ class Staged:
     destination: Path
 
 
-def apply(wanted: Sequence[Mapping[str, Any]], observed: Mapping[str, Any], artifacts: Mapping[str, Path], root: str = "/") -> None:
+def apply(
+    wanted: Sequence[Mapping[str, Any]],
+    observed: Mapping[str, Any],
+    artifacts: Mapping[str, Path],
+    root: str = "/",
+    refused: Sequence[FleetError] = (),
+) -> None:
     """Bring the host from ``observed`` to ``wanted``.
 
-    ``artifacts`` holds the verified artifact of each service whose release is not installed. Raises FleetError; then
-    nothing that was in use has changed unless the error came from the disk itself.
+    ``artifacts`` holds the verified artifact of each service whose release is not installed, ``refused`` why others have none.
+    Raises FleetError with all that is wrong with any release; then nothing that was in use has changed unless the error came
+    from the disk itself.
     """
     staged: list[Staged] = []
+    problems = list(refused)
     try:
         for release in wanted:
             if release["service"] in artifacts:
-                staged.append(stage(release, observed["arch"], artifacts[release["service"]], root))
+                try:
+                    staged.append(stage(release, observed["arch"], artifacts[release["service"]], root))
+                except FleetError as error:
+                    problems.append(error)
+        releases.refuse(problems)
         for one in staged:
             put_in_place(one)
     finally:
@@ -143,28 +155,50 @@ def _fill(release: Mapping[str, Any], arch: str, artifact: Path, directory: Path
     origin = releases.artifact_of(release, arch)
     kind = archive.format_of(origin.get("file") or origin["url"], release["format"])
     programs = directory / "bin"
+
+    def want_room(needed_bytes: int) -> None:
+        want_free(directory.parent, needed_bytes, f"to unpack {release['service']} {release['version']}")
+
     try:
         if kind == "binary":
             want_free(directory.parent, artifact.stat().st_size, f"for {release['service']} {release['version']}")
             programs.mkdir(mode=0o755)
             shutil.copyfile(artifact, programs / _only_name(release))
+        elif kind in archive.COMPRESSED:
+            programs.mkdir(mode=0o755)
+            archive.expand(artifact, kind, programs / _only_name(release), want_room)
         else:
-            members = archive.contents(artifact, kind)
-            total = sum(member.size_bytes for member in members.values())
-            want_free(directory.parent, total, f"to unpack {release['service']} {release['version']}")
+            members = archive.contents(artifact, kind, want_room)
+            top = archive.wrapper(members)
+            _leave_room_for_manifest(members, top)
             paths = {
                 name: archive.find_binary(members, name, path.replace("{arch}", arch).replace("{version}", release["version"]))
                 for name, path in release["binaries"].items()
             }
             archive.unpack(artifact, kind, members, directory)
+            _unwrap(directory, top)
             programs.mkdir(mode=0o755, exist_ok=True)
             for name, path in paths.items():
-                _name_binary(programs / name, directory / path)
+                _name_binary(programs / name, directory / PurePosixPath(path).relative_to(top))
     except SpaceError:
         raise
     except FleetError as error:
         raise FleetError(f"fleet_services.{release['service']}.artifact: {error}") from error
     _set_modes(directory, [programs / name for name in release["binaries"]])
+
+
+def _leave_room_for_manifest(members: Mapping[str, archive.Member], top: str) -> None:
+    if PurePosixPath(top, releases.MANIFEST).as_posix() in members:
+        raise FleetError(f"the archive has a {releases.MANIFEST} of its own, where the release's manifest goes")
+
+
+def _unwrap(directory: Path, top: str) -> None:
+    """Put the one directory that all of an archive lies in, if any, in the release's place: its name has a version as a rule."""
+    if top:
+        whole = (directory / top).rename(directory.with_name(f"{directory.name}.whole"))
+        directory.rmdir()
+        whole.rename(directory)
+        archive.refuse_escapes(directory)
 
 
 def _set_modes(directory: Path, binaries: Iterable[Path]) -> None:
@@ -180,7 +214,7 @@ def _set_modes(directory: Path, binaries: Iterable[Path]) -> None:
 def _only_name(release: Mapping[str, Any]) -> str:
     names = list(release["binaries"])
     if len(names) != 1:
-        raise FleetError(f"a plain binary has one name, not {len(names)} ({', '.join(names)}); set format if it is an archive")
+        raise FleetError(f"a single program has one name, not {len(names)} ({', '.join(names)}); set format if it is an archive")
     return str(names[0])
 
 
@@ -201,8 +235,8 @@ def _check_programs(release: Mapping[str, Any], arch: str, directory: Path) -> N
             path = f"fleet_services.{release['service']}.artifact"
             problem = f"{name} {release['version']} cannot run on this host ({arch}): {complaint}"
             remedy = (
-                f"give the URL and the sha256 of the build for {arch}; an archive is unpacked as artifact.format says (tar.gz, tar.xz or zip),"
-                " and what is packed otherwise by you, to be given as artifact.file"
+                f"give the URL and the sha256 of the build for {arch}; what is packed is unpacked as artifact.format says"
+                f" ({', '.join(archive.FORMATS[2:])}), and what is packed otherwise by you, to be given as artifact.file"
             )
             raise FleetError(str(Mistake(path, problem, remedy)))
 

@@ -44,9 +44,11 @@ options:
         type: dict
         required: true
       format:
-        description: What the artifact is. V(auto) tells it by its file name; a name without a known ending is a plain binary.
+        description:
+          - What the artifact is. V(auto) tells it by its file name; a name without a known ending is a plain binary.
+          - V(gz), V(xz), V(bz2) and V(zst) are one binary, compressed by itself.
         type: str
-        choices: [auto, binary, tar.gz, tar.xz, tar.bz2, tar.zst, tar, zip]
+        choices: [auto, binary, gz, xz, bz2, zst, tar.gz, tar.xz, tar.bz2, tar.zst, tar, zip]
         default: auto
       binaries:
         description:
@@ -143,6 +145,9 @@ options:
     default: /var/cache/hearth/releases
   handed_over:
     description: Files that the controller has brought to the host, by digest. Set by the action itself.
+    type: dict
+  refused:
+    description: What is wrong with the releases that the controller could not bring, by service. Set by the action itself.
     type: dict
 extends_documentation_fragment:
   - hearth.fleet.attributes
@@ -243,6 +248,7 @@ ARGUMENTS = {
     "releases": {"type": "list", "elements": "dict", "required": True, "options": RELEASE},
     "spool": {"type": "path", "default": "/var/cache/hearth/releases"},
     "handed_over": {"type": "dict"},
+    "refused": {"type": "dict"},
 }
 
 
@@ -270,8 +276,10 @@ def install(module: AnsibleModule, observed: dict) -> list[dict]:
             return lacking
         brought = module.params["handed_over"] or {}
         arch = observed["arch"]
-        artifacts = {release["service"]: spool.obtain(release, arch, directory, brought) for release in spool.missing(wanted, observed)}
-        staging.apply(wanted, observed, artifacts)
+        known = module.params["refused"] or {}
+        due = [release for release in spool.missing(wanted, observed) if release["service"] not in known]
+        artifacts, refused = spool.obtain_all(due, arch, directory, brought, patience)
+        staging.apply(wanted, observed, artifacts, refused=[*map(FleetError, known.values()), *refused])
         spool.tidy(directory, {releases.artifact_of(release, arch)["sha256"] for release in wanted})
     return []
 
@@ -283,6 +291,7 @@ def main() -> None:
     wanted = module.params["releases"]
     try:
         observed = releases.look(wanted, running(module))
+        releases.want_digests(wanted, observed["arch"])
         differences = releases.diff(wanted, observed)
         if differences and not module.check_mode:
             lacking = install(module, observed)

@@ -9,27 +9,31 @@ A publisher of its own runs on this machine; on the hosts everything carries the
 
 from __future__ import annotations
 
-import contextlib
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import os
 import shlex
+import socket
 import subprocess
 import tarfile
-import threading
+import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import lab_hosts
 import pytest
+from publishers import Proxy, Publisher, certify, running
 
 MODULE = "hearth.fleet.releases"
 SERVICE = "toy-release"
 HOME = f"/opt/{SERVICE}"
 SPOOL = f"/var/cache/{SERVICE}"
 SMALL = f"/mnt/{SERVICE}"
+WITNESS = f"/tmp/{SERVICE}-ran"  # anybody may write there, so that a program leaves it whoever runs it
 UNIT = f"{SERVICE}.service"
 SMALL_DISK_BYTES = 6 << 20
 
@@ -51,64 +55,22 @@ for entry in Path("/proc").glob("[0-9]*"):
 """
 
 
-def program(version: str) -> bytes:
-    return f'#!/bin/sh\nif [ "$1" = --version ]; then echo "toyd {version}"; exit; fi\nexec sleep infinity\n'.encode()
+def program(version: str, first: str = "") -> bytes:
+    return f'#!/bin/sh\n{first}\nif [ "$1" = --version ]; then echo "toyd {version}"; exit; fi\nexec sleep infinity\n'.encode()
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def packed(files: dict[str, bytes], mode: int = 0o755) -> bytes:
     """Return a tar.gz archive of executable files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o755
+            member.size, member.mode = len(content), mode
             archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Publisher
-
-    def do_GET(self) -> None:
-        content = self.server.files.get(self.path)
-        if content is None:
-            self.send_error(404)
-            return
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        self.server.requests.append((self.path, start))
-        self.server.headers.append(dict(self.headers))
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        if self.server.stall:
-            self.wfile.write(content[start : start + len(content) // 2])
-            self.wfile.flush()
-            self.server.stalled.set()
-            self.server.released.wait(60)
-        else:
-            with contextlib.suppress(ConnectionError):  # who finds no room hangs up
-                self.wfile.write(content[start:])
-
-    def log_message(self, *_arguments: Any) -> None:
-        """Say nothing."""
-
-
-class Publisher(ThreadingHTTPServer):
-    """Publishes artifacts to the lab; with ``stall`` it stops in the middle of each until ``released``."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__((address, 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.requests: list[tuple[str, int]] = []
-        self.headers: list[dict[str, str]] = []
-        self.stall = False
-        self.stalled, self.released = threading.Event(), threading.Event()
-
-    def publish(self, name: str, content: bytes) -> dict[str, str]:
-        self.files[f"/{name}"] = content
-        return {"url": f"http://{self.server_address[0]}:{self.server_port}/{name}", "sha256": hashlib.sha256(content).hexdigest()}
+WATCHED = program("1.0.0", f">{WITNESS}")
 
 
 class Host:
@@ -151,6 +113,26 @@ class Host:
             **changes,
         }
 
+    def one_of_many(self, name: str, content: bytes, *moods: str, file: str = "toyd", **changes: Any) -> dict[str, Any]:
+        """Return a release that others do not disturb, published below its own name."""
+        return {
+            **self.release("1.0.0"),
+            "service": f"{SERVICE}-{name}",
+            "root": f"{HOME}/{name}",
+            "artifacts": {"any": self.publisher.publish(f"{name}/{file}", content, *moods)},
+            "linked": False,
+            "timeout": 6,
+            **changes,
+        }
+
+    def installed(self) -> set[str]:
+        """Return the names of the releases that are current, of those that ``one_of_many`` describes."""
+        return set(self.shell(f"cd {HOME} 2>/dev/null && ls -d */current/bin/toyd | cut -d/ -f1 || true").split())
+
+    def left_behind(self) -> str:
+        """Return all files that installing has left on the host."""
+        return self.shell(f"find {HOME} {SPOOL} {WITNESS} ! -type d ! -name .lock 2>/dev/null || true")
+
     def state(self) -> str:
         """Return every path of the service with its time of change, the link, and what runs."""
         return self.shell(
@@ -164,7 +146,7 @@ class Host:
     def clean(self) -> None:
         self.shell(
             f"systemctl stop {UNIT} 2>/dev/null || true; rm -f /etc/systemd/system/{UNIT} /usr/local/bin/toyd; systemctl daemon-reload; "
-            f"if mountpoint -q {SMALL}; then umount {SMALL}; fi; rm -rf {HOME} {SPOOL} {SMALL}"
+            f"if mountpoint -q {SMALL}; then umount {SMALL}; fi; rm -rf {HOME} {SPOOL} {SMALL} {WITNESS}"
         )
 
 
@@ -172,11 +154,9 @@ class Host:
 def publisher() -> Iterator[Publisher]:
     ipv4, _ipv6 = lab_hosts.controller_addresses("anchor1")
     server = Publisher(ipv4)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    server.server_close()
+    with running(server):
+        yield server
+        server.released.set()
 
 
 @pytest.fixture
@@ -267,38 +247,373 @@ def test_f29_another_digest_leaves_the_host_untouched(host: Host) -> None:
     assert host.shell(f"ls {SPOOL}") == ""
 
 
-@one_host
-@pytest.mark.parametrize("signer", [pytest.param("pinned", id="good"), pytest.param("other", id="another-signer")])
-@pytest.mark.parametrize("where", [pytest.param("url", id="published"), pytest.param("file", id="on-the-controller")])
-def test_f29_only_the_pinned_signer_counts(host: Host, tmp_path: Path, signer: str, where: str) -> None:
-    for name in ("pinned", "other"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
-    release = host.release("1.0.0")
-    artifact = tmp_path / "artifact"
-    artifact.write_bytes(host.publisher.files["/toyd-1.0.0.tar.gz"])
-    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", str(tmp_path / signer), str(artifact)], check=True)
-    signature = tmp_path / "artifact.sig"
-    location = host.publisher.publish("toyd-1.0.0.tar.gz.sig", signature.read_bytes())["url"] if where == "url" else str(signature)
-    release["signature"] = {"type": "ssh", "key": (tmp_path / "pinned.pub").read_text(), where: {"any": location}}
-    if signer == "pinned":
-        assert host.run(release)["changed"]
-        assert host.shell("/usr/local/bin/toyd --version") == "toyd 1.0.0\n"
+def signed(kind: str, signer: str, content: bytes, directory: Path) -> bytes:
+    """Return a signature by a signer whose keys ``make_keys`` made."""
+    artifact, signature = directory / "artifact", directory / "signature"
+    artifact.write_bytes(content)
+    signature.unlink(missing_ok=True)
+    if kind == "ssh":
+        command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", str(directory / signer)]
+        return subprocess.run(command, input=content, capture_output=True, check=True).stdout
+    command = ["minisign", "-S", "-H", "-s", str(directory / signer), "-m", str(artifact), "-x", str(signature), "-t", "release 1.0.0"]
+    subprocess.run(command, capture_output=True, check=True)
+    return signature.read_bytes()
+
+
+def make_keys(kind: str, signer: str, directory: Path) -> str:
+    """Make a signer's keys with the real tool, and return the public one."""
+    private, public = directory / signer, directory / f"{signer}.pub"
+    if kind == "ssh":
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(private)], check=True)
     else:
-        before = host.state()
-        assert f"fleet_services.{SERVICE}.artifact.signature: the artifact is not signed by the pinned key" in host.refusal(release)
-        assert host.state().replace("inactive\n", "") == before.replace("inactive\n", "")
-        assert host.shell(f"ls {SPOOL}") == ""
+        subprocess.run(["minisign", "-G", "-f", "-W", "-s", str(private), "-p", str(public)], check=True, capture_output=True)
+    return public.read_text()
+
+
+KINDS = [pytest.param("ssh", id="ssh"), pytest.param("minisign", id="minisign")]
 
 
 @one_host
-def test_f60_headers_reach_the_publisher_and_no_output(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    release = host.release("1.0.0", headers={"Private-Token": "s3cret-token"}, proxy="")
+@pytest.mark.parametrize("kind", KINDS)
+def test_f29_only_the_pinned_signer_counts(host: Host, tmp_path: Path, kind: str) -> None:
+    ending = {"ssh": "sig", "minisign": "minisig"}[kind]
+    key, content = make_keys(kind, "pinned", tmp_path), WATCHED
+    make_keys(kind, "other", tmp_path)
+    good = signed(kind, "pinned", content, tmp_path)
+    changed = content + b"# changed\n"
+    # Who may publish what he likes, digest included, but has not the signer's key.
+    refused = {
+        "by-another": (content, signed(kind, "other", content, tmp_path)),
+        "of-another-artifact": (changed, good),
+        "that-is-a-web-page": (content, b"<html>\xe2\x80\xa6</html>"),
+        "cut-off": (content, good[: len(good) // 2]),
+        "empty": (content, b""),
+        "missing": (content, None),
+    }
+    releases = {}
+    for name, (artifact, signature) in refused.items():
+        releases[name] = host.one_of_many(name, artifact, signature={"type": kind, "key": key})
+        if signature is not None:
+            host.publisher.publish(f"{name}/toyd.{ending}", signature)
+    on_the_controller = tmp_path / "on-the-controller"
+    on_the_controller.write_bytes(signed(kind, "other", content, tmp_path))
+    releases["by-another-on-the-controller"] = host.one_of_many(
+        "by-another-on-the-controller", content, signature={"type": kind, "key": key, "file": {"any": str(on_the_controller)}}
+    )
+    said = host.refusal(*releases.values())
+    assert f"{len(releases)} releases are refused; none was put in its place" in said
+    for name in releases:
+        assert f"fleet_services.{SERVICE}-{name}.artifact.signature: " in said
+    assert f"/missing/toyd.{ending}: HTTP 404" in said
+    assert host.left_behind() == "", "nothing was placed, and no program has run"
+
+    trusted = tmp_path / "trusted"
+    trusted.write_bytes(good)
+    beside = host.one_of_many("beside", content, signature={"type": kind, "key": key})
+    host.publisher.publish(f"beside/toyd.{ending}", good)
+    from_controller = host.one_of_many("from-controller", content, signature={"type": kind, "key": key, "file": {"any": str(trusted)}})
+    assert host.run(beside, from_controller)["changed"]
+    assert host.installed() == {"beside", "from-controller"}
+    assert host.shell(f"ls {WITNESS}")
+
+
+@one_host
+def test_f29_a_host_that_cannot_check_signatures_says_what_it_lacks(host: Host, tmp_path: Path) -> None:
+    releases = []
+    for kind, ending in (("ssh", "sig"), ("minisign", "minisig")):
+        releases.append(host.one_of_many(kind, WATCHED, signature={"type": kind, "key": make_keys(kind, kind, tmp_path)}))
+        host.publisher.publish(f"{kind}/toyd.{ending}", signed(kind, kind, WATCHED, tmp_path))
+    tools = ("/usr/bin/ssh-keygen", "/usr/bin/openssl")
+    host.shell("\n".join(f"mv {tool} {tool}.away" for tool in tools))
+    try:
+        said = host.refusal(*releases)
+    finally:
+        host.shell("\n".join(f"mv {tool}.away {tool}" for tool in tools))
+    assert "the host has no ssh-keygen to check the signature with: apt install openssh-client" in said
+    assert "the host has no openssl to check the signature with: apt install openssl" in said
+    assert host.left_behind() == ""
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    return subprocess.run(["zstd", "-qc"], input=content, capture_output=True, check=True).stdout
+
+
+@one_host
+def test_each_format_by_its_name_alone(host: Host) -> None:
+    content = WATCHED
+    tar = gzip.decompress(packed({"toyd-1.0.0/toyd": content}, mode=0o6777))
+    artifacts = {
+        "toyd-linux-any": content,
+        "toyd-linux-any.gz": gzip.compress(content),
+        "toyd-linux-any.xz": lzma.compress(content),
+        "toyd-linux-any.bz2": bz2.compress(content),
+        "toyd-linux-any.zst": zstd(content),
+        "toyd.tar": tar,
+        "toyd.tar.gz": gzip.compress(tar),
+        "toyd.tar.xz": lzma.compress(tar),
+        "toyd.tar.bz2": bz2.compress(tar),
+        "toyd.tar.zst": zstd(tar),
+        "toyd.zip": zipped({"toyd-1.0.0/toyd": content}),
+    }
+    names = {f"format-{number}": file for number, file in enumerate(artifacts)}
+    host.run(*(host.one_of_many(name, artifacts[file], file=file) for name, file in names.items()))
+    programs = host.shell(f"stat -L -c '%a %U %s %n' {HOME}/*/current/bin/toyd").splitlines()
+    assert sorted(programs) == sorted(f"755 root {len(content)} {HOME}/{name}/current/bin/toyd" for name in names)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, target, 0o755
+    return info
+
+
+def hostile(*members: tarfile.TarInfo) -> bytes:
+    """Return a tar.gz archive with a good program and, after it, other members; files are empty, whatever size they declare."""
+    good = declaring(len(WATCHED), "toyd")
+    blocks = [good.tobuf(tarfile.GNU_FORMAT), WATCHED.ljust(tarfile.BLOCKSIZE, b"\0"), *(one.tobuf(tarfile.GNU_FORMAT) for one in members)]
+    return gzip.compress(b"".join(blocks) + bytes(2 * tarfile.BLOCKSIZE))
+
+
+def declaring(size_bytes: int, name: str = "ballast") -> tarfile.TarInfo:
+    info = member(name)
+    info.size = size_bytes
+    return info
+
+
+UPWARDS = "../" * 12 + WITNESS.lstrip("/")
+HOSTILE = {
+    "absolute": (hostile(member(WITNESS)), f"the archive's member '{WITNESS}' has an unsafe path"),
+    "upwards": (hostile(member(UPWARDS)), f"the archive's member '{UPWARDS}' has an unsafe path"),
+    "link-out": (hostile(member("x", tarfile.SYMTYPE, "../../../../../etc")), "the archive's link x -> ../../../../../etc leads out of the release"),
+    "link-to-root": (hostile(member("x", tarfile.SYMTYPE, "/etc/shadow")), "the archive's link x -> /etc/shadow leads out of the release"),
+    "through-a-link": (hostile(member("x", tarfile.SYMTYPE, "."), member("x/y")), "the archive's member x/y lies below x, which is a link"),
+    "hard-link-out": (hostile(member("x", tarfile.LNKTYPE, "/etc/shadow")), "the archive's member '/etc/shadow' has an unsafe path"),
+    "device": (hostile(member("x", tarfile.BLKTYPE)), "the archive's member x is no file, directory or link"),
+    "pipe": (hostile(member("x", tarfile.FIFOTYPE)), "the archive's member x is no file, directory or link"),
+    "twice": (hostile(member("toyd")), "the archive holds toyd twice"),
+    "own-manifest": (hostile(member(".release.json", tarfile.SYMTYPE, "toyd")), "the archive has a .release.json of its own"),
+    "huge": (hostile(declaring(1 << 50)), f"{(1 << 50) + len(WATCHED) + (4 << 20)} bytes (1024.0 TiB) are needed to unpack"),
+    "cut": (hostile()[:-20], "it is no readable tar.gz archive ("),
+    "not-it": (b"<html>Sign in</html>", "it is no readable tar.gz archive (not a gzip file; it begins with 3c 68 74 6d 6c 3e 53 69)"),
+    "without-it": (packed({"other": WATCHED}), "the archive has no toyd, which should be the binary toyd; it holds\n    other"),
+}
+
+
+@one_host
+def test_hostile_archives_leave_nothing(host: Host) -> None:
+    releases = [host.one_of_many(name, content, file="toyd.tar.gz") for name, (content, _said) in HOSTILE.items()]
+    host.shell(f"mkdir -p {SMALL}; mount -t tmpfs -o size={SMALL_DISK_BYTES} tmpfs {SMALL}")
+    bomb = bytes(64 << 20)
+    bombs = {"bomb.tar.gz": packed({"toyd": bomb}), "bomb.zip": zipped({"toyd": bomb}), "bomb.gz": gzip.compress(bomb), "bomb.zst": zstd(bomb)}
+    releases += [host.one_of_many(file, content, file=file, root=f"{SMALL}/{file}") for file, content in bombs.items()]
+    said = host.refusal(*releases)
+    assert f"{len(releases)} releases are refused" in said
+    for name, (_content, message) in HOSTILE.items():
+        subject = f"{HOME}/huge/releases" if name == "huge" else f"fleet_services.{SERVICE}-{name}.artifact"
+        assert f"{subject}: {message}" in said
+    for file in bombs:
+        assert f"are needed to unpack {SERVICE}-{file} 1.0.0" in said
+    assert host.shell(f"find {HOME} {SMALL} {WITNESS} ! -type d 2>/dev/null || true") == ""
+
+
+@one_host
+def test_a_rough_network_ends_in_the_right_release_or_a_clear_word(host: Host) -> None:
+
+    def content(name: str) -> bytes:
+        return WATCHED + name.encode() * 1000
+
+    mirror = Publisher(host.publisher.server_address[0])
+    elsewhere = mirror.publish("elsewhere", content("moved"))["url"]
+    fine = {
+        "cut": ["cut"],
+        "busy": ["503"],
+        "cut-where-nothing-can-be-resumed": ["cut", "no-ranges"],
+        "announced-too-long": ["longer"],
+        "announced-in-words": ["garbled"],
+        "moved": [f"to {elsewhere}"],
+    }
+    bad = {
+        "announced-too-short": (["shorter"], "the artifact has another digest"),
+        "always-busy": (["503"] * 2, "/always-busy/toyd: HTTP 503 Service Unavailable (2 tries brought nothing)"),
+        "moved-to-a-file": (["to file:///etc/passwd"], "/moved-to-a-file/toyd: redirects to file:///etc/passwd, which is not http or https"),
+        "trickle": (["trickle"], "bytes so far (not done within 2 s; "),
+    }
+    said = host.refusal(
+        *(host.one_of_many(name, content(name), *moods, timeout=2 if name == "trickle" else 6) for name, (moods, _said) in bad.items())
+    )
+    for _moods, message in bad.values():
+        assert message in said
+    assert host.left_behind().strip().endswith(".part"), "all that stays is what a rerun goes on with"
+
+    publisher = host.publisher
+    publisher.requests.clear()
+    publisher.headers.clear()
+    with running(mirror):
+        host.run(*(host.one_of_many(name, content(name), *moods, headers={"Authorization": f"Bearer {name}"}) for name, moods in fine.items()))
+    assert host.installed() == set(fine)
+    starts = {name: [start for path, start in publisher.requests if path == f"/{name}/toyd"] for name in fine}
+    assert starts["cut"] == [0, len(content("cut")) // 2]
+    assert starts["announced-too-long"] == [0], "the digest says that all has arrived"
+    assert {headers["Authorization"] for headers in publisher.headers} == {f"Bearer {name}" for name in fine}
+    assert ["Authorization" in headers for headers in mirror.headers] == [False]
+
+
+NAMED = "publisher.test"
+
+
+@pytest.fixture
+def proxy(publisher: Publisher) -> Iterator[Proxy]:
+    """Return a proxy that alone knows where the publisher's name leads."""
+    server = Proxy(publisher.server_address[0])
+    server.places[NAMED] = publisher.server_address
+    with running(server):
+        yield server
+
+
+@pytest.fixture
+def secure(proxy: Proxy, tmp_path: Path) -> Iterator[Publisher]:
+    """Return a publisher that speaks HTTPS, with a certificate of an authority of its own."""
+    server = Publisher(proxy.server_address[0])
+    certify(server, NAMED, tmp_path)
+    proxy.places[f"{NAMED}:443"] = server.server_address
+    with running(server):
+        yield server
+
+
+@pytest.fixture
+def trusted(host: Host, secure: Publisher, tmp_path: Path) -> Iterator[Path]:
+    """Let the host trust the publisher's authority, and return that authority's certificate."""
+    certificate = tmp_path / "authority.crt"
+    place = f"/usr/local/share/ca-certificates/{SERVICE}.crt"
+    host.shell(f"printf %s {shlex.quote(certificate.read_text())} >{place}; update-ca-certificates >&2")
+    yield certificate
+    host.shell(f"rm {place}; update-ca-certificates >&2")
+
+
+def closed_port(address: str) -> int:
+    """Return a port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def named(release: dict[str, Any], scheme: str, name: str = NAMED) -> dict[str, Any]:
+    """Return a release whose artifact only the proxy finds."""
+    artifact = release["artifacts"]["any"]
+    return {**release, "artifacts": {"any": {**artifact, "url": f"{scheme}://{name}/{artifact['url'].split('/', 3)[3]}"}}}
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the controller keep what it downloads where the test's files are."""
+    monkeypatch.setenv("ANSIBLE_HOME", str(Path("~/.ansible").expanduser()))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+DOWNLOADERS = [pytest.param("target", id="the-host-downloads"), pytest.param("controller", id="the-controller-downloads")]
+
+
+@one_host
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("via", DOWNLOADERS)
+def test_downloads_go_through_the_proxy(
+    host: Host, proxy: Proxy, secure: Publisher, trusted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, via: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    address, port = proxy.server_address
+    proxy.credentials = "carrier:s3cret-carrier"
+    good, wrong = f"http://{proxy.credentials}@{address}:{port}", f"http://carrier:wrong@{address}:{port}"
+    nobody = f"http://{address}:{closed_port(address)}"
+
+    def release(name: str, given: str, place: str = NAMED) -> dict[str, Any]:
+        content = WATCHED + name.encode()
+        secure.publish(f"{name}/toyd", content)
+        return named(host.one_of_many(name, content, via=via, proxy=given, retries=0), name.partition("-")[0], place)
+
+    said = host.refusal(
+        *(release(f"{scheme}-wrong-password", wrong) for scheme in ("http", "https")),
+        *(release(f"{scheme}-down", nobody) for scheme in ("http", "https")),
+        release("https-unknown-there", good, "nowhere.test"),
+    )
+    through = f"through the proxy {address}:{port}"
+    for scheme in ("http", "https"):
+        assert f"{scheme}://{NAMED}/{scheme}-wrong-password/toyd {through}: HTTP 407 Proxy Authentication Required" in said
+        refused = f"no connection through the proxy {nobody.removeprefix('http://')}: [Errno 111] Connection refused"
+        assert f"{scheme}://{NAMED}/{scheme}-down/toyd: {refused}" in said
+    assert f"no connection {through}: Tunnel connection failed: 502" in said
+    assert "s3cret" not in said
+    assert host.left_behind() == ""
+    proxy.asked.clear()
+    host.run(release("http", good), release("https", good))
+    assert host.installed() == {"http", "https"}
+    assert proxy.asked == [f"GET http://{NAMED}/http/toyd", f"CONNECT {NAMED}:443"]
+
+
+@one_host
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("via", DOWNLOADERS)
+def test_the_proxy_of_the_environment_serves_where_none_is_given(
+    host: Host, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, via: str
+) -> None:
+    address, port = proxy.server_address
+    # The proxy does not know the publisher's address, so that only who asks there directly gets an answer.
+    environment = {"http_proxy": f"http://{address}:{port}", "no_proxy": f"{address},direct.test"}
+    releases = [
+        host.one_of_many("direct", WATCHED, via=via),
+        named(host.one_of_many("through", WATCHED + b"#", via=via), "http"),
+        named(host.one_of_many("given", WATCHED + b"##", via=via, proxy=f"http://{address}:{port}"), "http", "direct.test"),
+    ]
+    proxy.places["direct.test"] = host.publisher.server_address
+    if via == "controller":
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+    task = {MODULE: {"releases": releases, "spool": SPOOL}, "become": True, "environment": environment if via == "target" else {}}
+    done = lab_hosts.play(host.name, [task], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert host.installed() == {"direct", "through", "given"}
+    assert proxy.asked == [f"GET http://{NAMED}/through/toyd", "GET http://direct.test/given/toyd"]
+
+
+@one_host
+def test_a_publisher_of_an_unknown_authority_is_not_believed(host: Host, proxy: Proxy, secure: Publisher, tmp_path: Path) -> None:
+    address, port = proxy.server_address
+    secure.publish("unknown/toyd", WATCHED)
+    release = named(host.one_of_many("unknown", WATCHED, proxy=f"http://{address}:{port}"), "https")
+    said = host.refusal(release)
+    assert f"https://{NAMED}/unknown/toyd through the proxy {address}:{port}: its certificate is not trusted (unable to get local issuer" in said
+    assert "add the publisher's authority" in said
+    assert host.left_behind() == ""
+
+
+@one_host
+def test_f60_credentials_reach_the_publisher_and_the_proxy_and_no_output(host: Host, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, port = proxy.server_address
+    proxy.credentials = "carrier:s3cret-carrier"
+    proxy.places[f"{address}:{host.publisher.server_port}"] = host.publisher.server_address
+    release = host.release("1.0.0", headers={"Private-Token": "s3cret-token"}, proxy=f"http://{proxy.credentials}@{address}:{port}")
+    missing = {
+        **release,
+        "retries": 0,
+        "service": "toy-missing",
+        "artifacts": {"any": {**release["artifacts"]["amd64"], "url": f"http://{address}:{port}/missing"}},
+    }
     monkeypatch.setenv("ANSIBLE_INJECT_INVOCATION", "true")  # the arguments, as older ansible-core always shows them
-    done = lab_hosts.ansible("ansible", *host.call(release, flags=("-vvv",)))
-    said = done.stdout + done.stderr
+    said = ""
+    for releases in ([release], [missing]):
+        done = lab_hosts.ansible("ansible", *host.call(*releases, flags=("-vvv",)), check=False)
+        said += done.stdout + done.stderr
+    assert f"HTTP 502 Bad Gateway through the proxy {address}:{port} (1 tries brought nothing)" in said
     assert host.publisher.headers[-1]["Private-Token"] == "s3cret-token"
     assert "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in said
-    assert "s3cret-token" not in said
+    assert "s3cret" not in said
 
 
 @one_host

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -266,7 +268,7 @@ def test_the_version_is_asked_of_the_staged_binary_also_where_it_is_called_by_it
         pytest.param("#!/bin/sh\necho toyd 9.9\n", "wants 1.0.0, the binary calls itself otherwise; it said: toyd 9.9", id="another-version"),
         pytest.param("#!/bin/sh\necho toyd 1.0.01\n", "calls itself otherwise", id="a-version-that-only-begins-so"),
         pytest.param("#!/bin/sh\necho broken; exit 3\n", "ended with 3; it said: broken", id="fails"),
-        pytest.param("#!/no/such/interpreter\n", "cannot be run: No such file", id="no-interpreter"),
+        pytest.param("#!/no/such/interpreter\n", "cannot be run: its interpreter is not there", id="no-interpreter"),
         pytest.param("just text", "neither an ELF program nor a script", id="no-program"),
     ],
 )
@@ -287,6 +289,40 @@ def test_one_bad_release_keeps_the_good_ones_of_the_call_from_being_installed(ho
     with pytest.raises(FleetError):
         staging.apply([good, bad], observed, artifacts, str(host.root))
     assert list(host.path("/opt/toyd/releases").iterdir()) == []
+
+
+def test_f29_all_bad_releases_of_a_call_are_said_at_once(host: Host) -> None:
+    good, text = host.release("1.0.0"), host.release("2.0.0", "text", service="other", root="/opt/other", binaries={"other": "other"})
+    lies = host.release("3.0.0", "#!/bin/sh\necho 9.9\n", service="liar", root="/opt/liar", binaries={"liar": "liar"}, version_command=["{binary}"])
+    observed = releases.look([good, text, lies], set(), str(host.root), "amd64")
+    artifacts = {"toyd": host.published / "toyd-1.0.0", "other": host.published / "toyd-2.0.0", "liar": host.published / "toyd-3.0.0"}
+    with pytest.raises(FleetError) as caught:
+        staging.apply([good, text, lies], observed, artifacts, str(host.root), refused=[FleetError("fleet_services.far.artifact: no connection")])
+    heading, *said = str(caught.value).splitlines()
+    assert heading == "3 releases are refused; none was put in its place:"
+    assert [line.partition(": ")[0] for line in said if not line.startswith("  ")] == [
+        "fleet_services.far.artifact",
+        "fleet_services.other.artifact",
+        "fleet_services.liar.version",
+    ]
+    assert [list(host.path(f"/opt/{name}/releases").iterdir()) for name in ("toyd", "other", "liar")] == [[], [], []]
+
+
+def test_one_refusal_that_came_before_keeps_everything_as_it_was(host: Host) -> None:
+    good = host.release("1.0.0")
+    observed = releases.look([good], set(), str(host.root), "amd64")
+    with pytest.raises(FleetError, match=r"^no connection$"):
+        staging.apply([good], observed, {"toyd": host.published / "toyd-1.0.0"}, str(host.root), refused=[FleetError("no connection")])
+    assert list(host.path("/opt/toyd/releases").iterdir()) == []
+
+
+def test_all_missing_digests_are_said_at_once(host: Host) -> None:
+    wanted = [host.release("1.0.0", service=name) for name in ("toyd", "other")]
+    with pytest.raises(
+        FleetError, match=r"(?s)2 releases are refused.*services\.toyd\.artifact\.sha256: .*services\.other\.artifact\.sha256: no digest for s390x"
+    ):
+        releases.want_digests(wanted, "s390x")
+    releases.want_digests(wanted, "amd64")
 
 
 def test_f54_a_program_for_another_machine_is_found_before_the_switch(host: Host) -> None:
@@ -410,3 +446,34 @@ def test_check_mode_says_what_will_be_downloaded(host: Host) -> None:
     assert release_review.intentions([release], host.look(release))[0] == (
         f"toyd 1.0.0: will be downloaded from https://example.org/toyd-1.0.0 (sha256 {digest})"
     )
+
+
+def packed(host: Host, files: dict[str, str]) -> dict[str, Any]:
+    """Publish an archive of executable files, and return it as the inventory wants it."""
+    release = host.release("1.0.0", format="tar.gz")
+    path = host.published / "toyd-1.0.0"
+    with tarfile.open(path, "w:gz") as opened:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            opened.addfile(member, io.BytesIO(content.encode()))
+    release["artifacts"]["amd64"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return release
+
+
+def test_an_archive_is_installed_without_the_directory_that_it_was_packed_in(host: Host) -> None:
+    """So that the path of what a daemon brings along is the same in each version."""
+    program = "#!/bin/sh\necho toyd 1.0.0\n"
+    release = packed(host, {"toyd-1.0.0/sbin/toyd": program, "toyd-1.0.0/toyd-1.0.0": "named like its directory", "toyd-1.0.0/share/page": "x"})
+    host.install(release)
+    assert host.diff(release) == []
+    current = host.path("/opt/toyd/current")
+    assert sorted(os.listdir(current.resolve())) == [".release.json", "bin", "sbin", "share", "toyd-1.0.0"]
+    assert (current / "share/page").read_text() == "x"
+    assert os.listdir(current.parent / "releases") == ["1.0.0"]
+
+
+def test_a_manifest_of_an_archives_own_is_refused_in_the_directory_that_it_was_packed_in(host: Host) -> None:
+    release = packed(host, {"toyd-1.0.0/toyd": "", "toyd-1.0.0/.release.json": "{}"})
+    with pytest.raises(FleetError, match=r"has a \.release\.json of its own"):
+        host.install(release)

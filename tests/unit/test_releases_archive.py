@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
+import random
+import re
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import archive
+from ansible_collections.hearth.fleet.plugins.module_utils import archive, staging
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 PROGRAM = b"#!/bin/sh\necho toyd 1.0.0\n"
@@ -103,6 +109,7 @@ def test_zip_round_trip(tmp_path: Path) -> None:
         pytest.param([("x", tarfile.REGTYPE, ""), ("x/y", tarfile.REGTYPE, "")], "lies below x", id="file-below-a-file"),
         pytest.param([("x", tarfile.REGTYPE, ""), ("./x", tarfile.REGTYPE, "")], "holds x twice", id="twice"),
         pytest.param([("x", tarfile.LNKTYPE, "nowhere")], "which is no file of it", id="hard-link-to-nothing"),
+        pytest.param([("./", tarfile.SYMTYPE, "x")], "holds a link without a name", id="without-a-name"),
     ],
 )
 def test_unsafe_members_are_refused(tmp_path: Path, members: list[tuple[str, bytes, str]], said: str) -> None:
@@ -112,6 +119,57 @@ def test_unsafe_members_are_refused(tmp_path: Path, members: list[tuple[str, byt
     with pytest.raises(FleetError, match=said):
         archive.unpack(path, "tar.gz", archive.contents(path, "tar.gz"), out)
     assert list((tmp_path / "parent").iterdir()) == [out]
+
+
+def test_a_member_of_negative_size_is_refused() -> None:
+    member = entry("toyd")
+    member.size = -512
+    # Some versions of Python end such an archive before that member, others read it for ever.
+    with pytest.raises(FleetError, match="toyd declares a size of -512 bytes"):
+        list(archive._tar_members([member]))  # type: ignore[arg-type]
+
+
+def test_f57_what_would_fill_the_disk_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar.gz", [entry(f"file-{number}") for number in range(100)])
+    seen = []
+
+    def want_room(needed_bytes: int) -> None:
+        seen.append(needed_bytes)
+        if len(seen) == 3:
+            raise FleetError("no room")
+
+    with pytest.raises(FleetError, match="no room"):
+        archive.contents(path, "tar.gz", want_room)
+    assert seen == [len(PROGRAM), 2 * len(PROGRAM), 3 * len(PROGRAM)]
+
+
+def zstd(content: bytes) -> bytes:
+    return archive.subprocess.run(["zstd", "-qc"], input=content, capture_output=True, check=True).stdout
+
+
+PACKERS = [
+    pytest.param("gz", gzip.compress, id="gz"),
+    pytest.param("xz", lzma.compress, id="xz"),
+    pytest.param("bz2", bz2.compress, id="bz2"),
+    pytest.param("zst", zstd, id="zst", marks=pytest.mark.skipif(not shutil.which("zstd"), reason="needs zstd")),
+]
+
+
+@pytest.mark.parametrize(("kind", "pack"), PACKERS)
+def test_a_compressed_program_is_expanded(tmp_path: Path, kind: str, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "toyd"
+    path.write_bytes(pack(PROGRAM))
+    archive.expand(path, kind, tmp_path / "out", lambda _bytes: None)
+    assert (tmp_path / "out").read_bytes() == PROGRAM
+
+
+@pytest.mark.parametrize(("kind", "pack"), PACKERS)
+@pytest.mark.parametrize("whole", [pytest.param(True, id="not-it"), pytest.param(False, id="cut")])
+def test_a_compressed_program_that_is_damaged_is_named(tmp_path: Path, kind: str, pack: Callable[[bytes], bytes], whole: bool) -> None:
+    path = tmp_path / "toyd"
+    path.write_bytes(b"<html>Not found</html>" if whole else pack(random.Random(1).randbytes(100_000))[:-9])
+    with pytest.raises(FleetError, match=f"it is no readable {kind} file|the {kind} file is damaged|packed is damaged"):
+        archive.expand(path, kind, tmp_path / "out", lambda _bytes: None)
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in ("tar.gz", "zip")])
@@ -137,6 +195,7 @@ def test_a_cut_off_archive_is_named(tmp_path: Path) -> None:
         pytest.param("/srv/toyd-1.0.0.zip", "zip", id="zip-file"),
         pytest.param("/srv/what?.tar.xz", "tar.xz", id="a-question-mark-in-a-file-name"),
         pytest.param("https://example.org/toyd-linux-amd64", "binary", id="binary"),
+        pytest.param("https://example.org/toyd-linux-amd64.gz", "gz", id="compressed-binary"),
     ],
 )
 def test_format_of(name: str, kind: str) -> None:
@@ -155,6 +214,42 @@ def test_find_binary(path: str, found: str) -> None:
     assert archive.find_binary(MEMBERS, "toyd", path) == found
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(archive.Member("toyd-1.0.0/completions/toyd", "file"), id="a-shells-completion"),
+        pytest.param(archive.Member("toyd-1.0.0/sbin/toyd", "link", target="../bin/toyd"), id="a-link-to-it"),
+    ],
+)
+def test_of_several_files_called_like_the_binary_the_only_program_is_meant(other: archive.Member) -> None:
+    program = archive.Member("toyd-1.0.0/bin/toyd", "file", executable=True)
+    assert archive.find_binary({one.path: one for one in (program, other)}, "toyd", "toyd") == program.path
+
+
+@pytest.mark.parametrize(
+    ("paths", "top"),
+    [
+        pytest.param(["toyd-1.0.0/bin/toyd", "toyd-1.0.0/share/toyd"], "toyd-1.0.0", id="one-directory"),
+        pytest.param(["toyd-1.0.0/toyd", "README"], "", id="something-beside-it"),
+        pytest.param(["toyd"], "", id="one-file"),
+        pytest.param(["bin/toyd", "bin/toyctl"], "", id="where-programs-belong"),
+        pytest.param([], "", id="empty"),
+    ],
+)
+def test_the_directory_that_an_archive_is_packed_in(paths: list[str], top: str) -> None:
+    assert archive.wrapper({path: archive.Member(path, "file") for path in paths}) == top
+
+
+@pytest.mark.parametrize("target", ["../toyd", "../toyd-1.0.0/toyd"])
+def test_a_link_out_of_the_directory_that_an_archive_is_packed_in_is_refused(target: str, tmp_path: Path) -> None:
+    path = tar(tmp_path / "a", [entry("toyd-1.0.0/toyd"), entry("toyd-1.0.0/escape", tarfile.SYMTYPE, target)])
+    out = tmp_path / "out"
+    out.mkdir()
+    archive.unpack(path, "tar.gz", archive.contents(path, "tar.gz"), out)
+    with pytest.raises(FleetError, match=f"link escape -> {re.escape(target)} leads out of the release"):
+        staging._unwrap(out, "toyd-1.0.0")
+
+
 MEMBERS = {
     path: archive.Member(path, kind)
     for path, kind in [("toyd-1.0.0/bin/toyd", "file"), ("toyd-1.0.0/toyctl", "file"), ("toyd-1.0.0/share/toyd", "file"), ("x/toyctl", "directory")]
@@ -170,5 +265,6 @@ MEMBERS = {
     ],
 )
 def test_a_binary_that_is_not_found_lists_what_there_is(path: str, said: str) -> None:
-    with pytest.raises(FleetError, match=rf"{said}, which should be the binary b; it holds\n    toyd-1\.0\.0/bin/toyd\n"):
+    listed = rf"{said}, which should be the binary b; it holds\n    toyd-1\.0\.0/bin/toyd\n"
+    with pytest.raises(FleetError, match=rf"{listed}(.*\n)+  → say which one .* such as binaries: {{b: bin/toyd}}$"):
         archive.find_binary(MEMBERS, "b", path)

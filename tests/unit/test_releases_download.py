@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,17 +47,27 @@ class Handler(BaseHTTPRequestHandler):
         content = b"wrong" * 1000 if mood == "wrong" else CONTENT
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and mood != "no-ranges" else 0
-        if start >= len(content):
+        if asked and start >= len(content):
             self.send_response(416)
             self.end_headers()
             return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        announced = {"announced-too-long": len(content) - start + 100, "announced-in-words": "much"}
+        self.send_header("Content-Length", str(announced.get(mood, len(content) - start)))
         self.end_headers()
         body = content[start:]
-        self.wfile.write(body[: len(body) // 2] if mood == "cut" else body)
+        if mood == "trickle":
+            self.trickle(body)
+        else:
+            self.wfile.write(body[: len(body) // 2] if mood == "cut" else body)
+
+    def trickle(self, body: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            for place in range(200):
+                self.wfile.write(body[place : place + 1])
+                time.sleep(0.05)
 
     def log_message(self, *_arguments: Any) -> None:
         """Say nothing."""
@@ -112,6 +125,8 @@ def publisher(start: Callable[[], Publisher]) -> Publisher:
         pytest.param(["cut", "cut", "cut", "cut", "cut", "cut"], 7, id="cut-often-but-always-further"),
         pytest.param(["503", "429", "fine"], 3, id="busy-then-fine"),
         pytest.param(["cut", "no-ranges"], 2, id="cut-then-starts-over"),
+        pytest.param(["announced-too-long"], 1, id="whole-but-announced-too-long"),
+        pytest.param(["announced-in-words"], 1, id="announced-in-words"),
         pytest.param(["cut", "503", "cut", "503"], 5, id="all-at-once"),
     ],
 )
@@ -190,6 +205,21 @@ def test_the_whole_download_has_a_deadline(tmp_path: Path, publisher: Publisher)
         download(publisher.source(timeout_seconds=3), tmp_path / "artifact", sleep=lambda _seconds: None)
 
 
+def test_a_trickle_does_not_outlast_the_deadline(tmp_path: Path, publisher: Publisher) -> None:
+    publisher.moods = ["trickle"]
+    begun = time.monotonic()
+    with pytest.raises(FleetError, match=r"too slow: \d+ bytes so far \(not done within 1 s; \d+ bytes are kept"):
+        download(publisher.source(timeout_seconds=1), tmp_path / "artifact", sleep=lambda _seconds: None)
+    assert time.monotonic() - begun < 5
+
+
+def test_who_starts_over_again_and_again_gets_no_further(tmp_path: Path, publisher: Publisher) -> None:
+    publisher.moods = ["cut", "416"] * 9
+    with pytest.raises(FleetError, match=r"starting over \(4 tries brought nothing\)"):
+        download(publisher.source(), tmp_path / "artifact", sleep=lambda _seconds: None)
+    assert len(publisher.requests) == 4
+
+
 @pytest.mark.parametrize(("same_origin", "token"), [pytest.param(True, "secret", id="same-origin"), pytest.param(False, None, id="another-origin")])
 def test_f60_credentials_stay_with_their_origin(tmp_path: Path, start: Callable[[], Publisher], same_origin: bool, token: str | None) -> None:
     publisher, mirror = start(), start()
@@ -214,12 +244,40 @@ def test_a_proxy_is_asked_instead(tmp_path: Path, publisher: Publisher) -> None:
     assert publisher.requests[0][0] == "http://unreachable.invalid/toyd"
 
 
+@pytest.mark.parametrize(
+    ("scheme", "status", "said", "requests"),
+    [
+        pytest.param("http", 407, r": HTTP 407 .*\n  → give the proxy's user and password in release_proxy", 1, id="http-credentials"),
+        pytest.param("https", 407, r": HTTP 407 .*\n  → give the proxy's user and password in release_proxy", 1, id="https-credentials"),
+        pytest.param("https", 403, ": HTTP 403 Forbidden", 1, id="https-refused-is-final"),
+        pytest.param("https", 503, r": Tunnel connection failed: 503 .* \(2 tries brought nothing\)", 2, id="https-busy"),
+    ],
+)
+def test_f60_a_proxy_that_refuses_is_named_without_its_password(
+    tmp_path: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, scheme: str, status: int, said: str, requests: int
+) -> None:
+    monkeypatch.setattr(Handler, "do_CONNECT", Handler.do_GET, raising=False)
+    publisher.moods = [str(status)] * 9
+    place = f"127.0.0.1:{publisher.server_port}"
+    source = publisher.source(url=f"{scheme}://unreachable.invalid/toyd", proxy=f"http://carrier:s3cret@{place}", retries=1)
+    with pytest.raises(FleetError, match=rf"through the proxy {place}{said}") as error:
+        download(source, tmp_path / "artifact", sleep=lambda _seconds: None)
+    assert "s3cret" not in str(error.value)
+    assert len(publisher.requests) == requests
+
+
 def test_f57_a_download_that_does_not_fit_is_not_begun(tmp_path: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ansible_collections.hearth.fleet.plugins.module_utils.free_space.free_bytes", lambda _path: 12345)
     needed = len(CONTENT) + (4 << 20)
     with pytest.raises(FleetError, match=rf"{needed} bytes \(5\.0 MiB\) are needed to download .*, 12345 bytes \(12\.1 KiB\) are free"):
         download(publisher.source(), tmp_path / "artifact")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_that_was_cut_is_fetched_again(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CONTENT", b"a signature")
+    publisher.moods = ["cut"]
+    assert fetch_text(publisher.source(), 100, sleep=lambda _seconds: None) == "a signature"
 
 
 def test_texts_are_bounded(publisher: Publisher) -> None:

@@ -83,6 +83,38 @@ def test_f29_an_artifact_with_a_bad_signature_leaves_the_spool(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_f29_all_that_cannot_be_had_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "brought").write_bytes(CONTENT)
+    (tmp_path / "spoilt").write_bytes(b"something else")
+    others = {name: {"amd64": {"file": f"/srv/{name}", "sha256": character * 64}} for name, character in (("spoilt", "1"), ("absent", "2"))}
+    wanted = [
+        release(service="spoilt", artifacts=others["spoilt"]),
+        release(service="absent", artifacts=others["absent"]),
+        release(artifacts=BY_FILE),
+    ]
+    handed_over = {"1" * 64: str(tmp_path / "spoilt"), DIGEST: str(tmp_path / "brought")}
+    found, refused = spool.obtain_all(wanted, "amd64", tmp_path, handed_over, 5)
+    assert found == {"toyd": tmp_path / DIGEST}
+    assert [str(error).partition(": ")[0] for error in refused] == [
+        "fleet_services.spoilt.artifact.sha256.amd64",
+        "fleet_services.absent.artifact.sha256.amd64",
+    ]
+
+
+def test_a_publisher_that_does_not_answer_is_not_waited_for_again_and_again(tmp_path: Path) -> None:
+    wanted = [release(service=name, artifacts=BY_FILE) for name in ("first", "second", "third")]
+    found, refused = spool.obtain_all(wanted, "amd64", tmp_path, {}, 0)
+    assert found == {}
+    assert [str(error) for error in refused[1:]] == [f"{name} 1.0.0: was not looked at, as the others took 0 s" for name in ("second", "third")]
+
+
+def test_f29_two_services_with_one_artifact_of_which_a_signature_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "brought").write_bytes(CONTENT)
+    signed = release(service="signed", artifacts=BY_FILE, signature={"type": "minisign", "key": "none", "text": {"amd64": "text"}})
+    found, refused = spool.obtain_all([release(artifacts=BY_FILE), signed], "amd64", tmp_path, {DIGEST: str(tmp_path / "brought")}, 5)
+    assert (found, len(refused)) == ({}, 1)
+
+
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     order = []
     holds = threading.Event()
