@@ -22,6 +22,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     hardening,
     host_tools,
     service_schema,
+    service_spec,
     unit_text,
 )
 from ansible_collections.hearth.fleet.plugins.module_utils.hardening import Directive
@@ -111,6 +112,11 @@ def _of_the_command(spec: Mapping[str, Any], one: Mapping[str, Any], where: str)
         ("WorkingDirectory", unit_text.line(spec["unit"]["working_directory"], f"{where}.command")),
         *(("Environment", unit_text.word(f"{key}={spec['environment'][key]}", f"{where}.command")) for key in sorted(spec["environment"])),
         *([("EnvironmentFile", unit_text.line(spec["environment_file"], f"{where}.command"))] if secret else []),
+        *(
+            ("LoadCredential", unit_text.line(f"{key}:{service_spec.secret_path(spec, key)}", f"{where}.command"))
+            for key, kept in spec["secrets"].items()
+            if kept["as"] == "credential"
+        ),
     ]
 
 

@@ -329,7 +329,7 @@ def _start(order: Order, restored: Restored, place: Place) -> str:
     began = time.time()
     try:
         drill_sandbox.start(drill_sandbox.command(restored.root, order, made_up, bootstrap, unseen), order)
-        waited = drill_sandbox.wait_ready(order)
+        waited = drill_sandbox.wait_ready(order, made_up)
         if not waited.ready:
             lines = [f"{order['service']} is not ready on the restored data: {waited.answer}", *drill_sandbox.last_lines(began)]
             raise FleetError("\n".join(lines))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from ansible_collections.hearth.fleet.plugins.module_utils import host_tools, programs
+from ansible_collections.hearth.fleet.plugins.module_utils import host_tools, programs, service_process, unit_control
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
@@ -74,7 +74,6 @@ _PROPERTIES = {
 _SYSTEMD_SECONDS = 60
 _MARGIN_SECONDS = 120
 _POLL_SECONDS = 0.2
-_EVIDENCE_LINES = 15
 
 
 class Waited(NamedTuple):
@@ -142,7 +141,7 @@ def command(
         *(("ExecStartPre", _quoted(one["command"])) for one in bootstrap),
         *(("SetCredential", f"{name}:{value}") for name, value in secrets.items() if order["secrets"][name]["as"] == "credential"),
     ]
-    environment = {**{name: value for name, value in secrets.items() if order["secrets"][name]["as"] == "environment"}, **order["environment"]}
+    environment = _environment(order, secrets)
     return [
         *("systemd-run", "--quiet", f"--unit={UNIT}", f"--service-type={order['type']}", f"--description=Drill of {order['service']}"),
         *(f"--property={name}={value}" for name, value in properties),
@@ -150,6 +149,25 @@ def command(
         "--",
         *(word.replace("$", "$$") for word in order["command"]),
     ]
+
+
+def _environment(order: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of an order's daemon, which is that of the commands that ask it, too."""
+    return {**{name: value for name, value in secrets.items() if order["secrets"][name]["as"] == "environment"}, **order["environment"]}
+
+
+def _surroundings(order: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a command finds that asks the daemon: what the daemon itself found (``service_process.Surroundings``)."""
+    given = any(order["secrets"][name]["as"] == "credential" for name in secrets)
+    credentials = {"CREDENTIALS_DIRECTORY": f"{service_process.CREDENTIALS}/{UNIT}"} if given else {}
+    return {
+        "user": ACCOUNT,
+        "group": ACCOUNT,
+        "directory": order["working_directory"],
+        "umask": int(_PROPERTIES["UMask"], 8),
+        "environment": {**_environment(order, secrets), **credentials},
+        "secrets": list(secrets.values()),
+    }
 
 
 def _quoted(words: Iterable[str]) -> str:
@@ -193,8 +211,11 @@ def interfaces(devices: str) -> set[str]:
     return {line.partition(":")[0].strip() for line in lines if ":" in line}
 
 
-def wait_ready(order: Mapping[str, Any]) -> Waited:
-    """Wait until the daemon in the sandbox is ready, asking it from within. Raises FleetError for what is no probe."""
+def wait_ready(order: Mapping[str, Any], secrets: Mapping[str, str]) -> Waited:
+    """Wait until the daemon in the sandbox is ready, asking it from within. Raises FleetError for what is no probe.
+
+    ``secrets`` are those that the daemon was started with.
+    """
 
     def hopeless() -> str:
         return probes.why_hopeless(probes.unit_state(UNIT), 0)
@@ -206,7 +227,9 @@ def wait_ready(order: Mapping[str, Any]) -> Waited:
     if not pid:
         return Waited(False, hopeless() or "it has no main process")
     with tempfile.TemporaryFile() as question:  # no argument, which others see: a header may tell more than they may know
-        question.write(json.dumps({"probe": probes.as_user(order["ready"], ACCOUNT), **_patience(order)}).encode())
+        ready = order["ready"]
+        asked = {**ready, "surroundings": _surroundings(order, secrets)} if isinstance(ready, Mapping) and "command" in ready else ready
+        question.write(json.dumps({"probe": asked, **_patience(order)}).encode())
         question.seek(0)
         return _asked_within(pid, question, order["deadline"] + _MARGIN_SECONDS, hopeless)
 
@@ -245,23 +268,15 @@ def ask(text: str) -> str:
 
 def stop() -> None:
     """Stop the daemon and forget the unit; nothing happens where there is none."""
-    for verb in ("stop", "reset-failed"):
-        _systemctl(verb, UNIT)
+    unit_control.act("stop", UNIT, seconds=_SYSTEMD_SECONDS)
+    unit_control.forget_failures(UNIT)
 
 
 def last_lines(since: float) -> list[str]:
     """Return the last that the daemon said since it was started (Unix seconds)."""
-    words = ["journalctl", f"--unit={UNIT}", f"--lines={_EVIDENCE_LINES}", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}"]
-    return [f"  | {line}" for line in programs.run(words, seconds=_SYSTEMD_SECONDS).output.splitlines()]
+    return [f"  | {line}" for line in unit_control.last_words(UNIT, since=since)]
 
 
 def _main_pid() -> int:
-    said = _systemctl("show", "--property=MainPID", "--value", UNIT).strip()
+    said = programs.run(["systemctl", "show", "--property=MainPID", "--value", "--", UNIT], seconds=_SYSTEMD_SECONDS).output.strip()
     return int(said) if said.isdigit() else 0
-
-
-def _systemctl(verb: str, *words: str) -> str:
-    said = programs.run(["systemctl", "--no-ask-password", verb, *words], seconds=_SYSTEMD_SECONDS)
-    if not said.ended:
-        raise FleetError(f"systemctl {verb}: {said.error}")
-    return said.output

@@ -11,10 +11,10 @@ SOURCES = (
     "analysis.py", "archive.py", "backup_catalogue.py", "backup_clock.py", "backup_commands.py", "backup_files.py", "backup_fingerprint.py",
     "backup_manifest.py", "backup_metrics.py", "backup_names.py", "backup_pipeline.py", "backup_run.py", "backup_snapshot.py", "bounded_child.py",
     "cold_copy.py", "command_line.py", "difference.py", "drill_commands.py", "drill_negative.py", "drill_report.py", "drill_run.py",
-    "drill_sandbox.py", "elf.py", "errors.py", "exclusive.py", "free_space.py", "headers.py", "hearthctl.py", "host_tools.py", "journal.py",
-    "live_host.py", "object_store.py", "paths.py", "probe.py", "programs.py", "quantities.py", "releases.py", "restore_stage.py",
-    "restore_stream.py", "restore_swap.py", "rollout_look.py", "staging.py", "table.py", "transaction.py", "transaction_host.py", "unit_marks.py",
-    "units.py", "wrapped_table.py",
+    "drill_sandbox.py", "elf.py", "environment_file.py", "errors.py", "exclusive.py", "free_space.py", "headers.py", "hearthctl.py",
+    "host_tools.py", "journal.py", "live_host.py", "object_store.py", "paths.py", "probe.py", "programs.py", "quantities.py", "releases.py",
+    "restore_stage.py", "restore_stream.py", "restore_swap.py", "rollout_look.py", "service_process.py", "staging.py", "started_files.py",
+    "table.py", "transaction.py", "transaction_host.py", "unit_control.py", "unit_marks.py", "units.py", "wrapped_table.py",
 )  # fmt: skip
 """The files of this directory that the host needs, below SOURCES_HOME."""
 

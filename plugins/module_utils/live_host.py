@@ -31,7 +31,17 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import analysis as analyses
-from ansible_collections.hearth.fleet.plugins.module_utils import cold_copy, journal, programs, releases, staging, transaction, unit_marks, units
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    cold_copy,
+    journal,
+    programs,
+    releases,
+    staging,
+    transaction,
+    unit_control,
+    unit_marks,
+    units,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly, want_free
@@ -40,8 +50,6 @@ DIRECTORIES = ("new", "old", "before", "cold", "aside", "evidence")
 OLD_FILES = "old.json"
 PREVIOUS = "previous"
 _FACTS = "facts.json"  # written last
-SYSTEMCTL_SECONDS = 30
-"""How long systemd may take beyond a unit's own timeouts."""
 
 _BACKUP_SECONDS = 3600
 _EVIDENCE_SECONDS = 10
@@ -75,11 +83,11 @@ class LiveHost:
         return probes.unit_state(self._order["unit"])
 
     def ask(self, request: Any, *, timeout: float = probes.ATTEMPT_SECONDS) -> probes.Answer:
-        """Ask a probe; a command runs as the service's account, a signal goes to the service's main process."""
+        """Ask a probe; a command runs as the service does (``service_process``), a signal goes to the service's main process."""
         if isinstance(request, Mapping) and "signal" in request:
             return self._signal(str(request["signal"]), timeout)
         try:
-            return probes.probe_once(probes.as_user(request, self._order["user"]), timeout=timeout)
+            return probes.probe_once(probes.as_service(request, self._order["unit"], self._order["user"]), timeout=timeout)
         except FleetError as error:
             return probes.Answer(False, str(error))
 
@@ -174,7 +182,7 @@ class LiveHost:
         ]
 
     def _run_backup_command(self) -> list[str]:
-        """Run the service's own backup command as its account, and keep the file that it writes."""
+        """Run the service's own backup command as the service, and keep the file that it writes."""
         command = self._order["backup"]["command"]
         if not command:
             return []
@@ -182,7 +190,9 @@ class LiveHost:
         with tempfile.TemporaryDirectory(prefix="hearth-backup-", dir="/var/tmp") as scratch:
             os.chown(scratch, account.pw_uid, account.pw_gid)
             output = Path(scratch, "output")
-            answer = self.ask({"command": [str(word).replace("{output}", str(output)) for word in command]}, timeout=_BACKUP_SECONDS)
+            words = [str(word).replace("{output}", str(output)) for word in command]
+            where = f"fleet_services.{self._order['service']}.backup.command"
+            answer = self.ask({"command": words, "where": where}, timeout=_BACKUP_SECONDS)
             if not answer.ok:
                 raise FleetError(f"{shlex.join(map(str, command))}: {answer.said}")
             written = any("{output}" in str(word) for word in command)
@@ -197,9 +207,9 @@ class LiveHost:
     def stop(self) -> float:
         """Stop the service and wait for it; return when that began. Raises FleetError."""
         # Earlier starts count towards the start limit, and could make systemd refuse the start that matters.
-        _systemctl("reset-failed", self._order["unit"], seconds=SYSTEMCTL_SECONDS)
+        unit_control.forget_failures(self._order["unit"])
         at = time.time()
-        problem = _systemctl("stop", self._order["unit"], seconds=self._order["stop_timeout"] + SYSTEMCTL_SECONDS)
+        problem = unit_control.act("stop", self._order["unit"], seconds=self._order["stop_timeout"] + unit_control.MARGIN)
         if problem:
             raise FleetError(f"it cannot be stopped: {problem}")
         return at
@@ -254,7 +264,7 @@ class LiveHost:
         if version:
             staging.switch(Path(self._order["home"]), version)
         if any(path.startswith(f"{unit_marks.UNITS}/") for path in changed):
-            problem = _systemctl("daemon-reload", seconds=SYSTEMCTL_SECONDS)
+            problem = unit_control.act("daemon-reload")
             if problem:
                 raise FleetError(f"systemd cannot read its units again: {problem}")
         return ", ".join([*([f"current is {version}"] if version else []), *changed])
@@ -283,11 +293,10 @@ class LiveHost:
         if (directory / _FACTS).exists():
             return str(directory)  # what was seen first is what matters
         unit = self._order["unit"]
-        since = f"--since=@{facts.get('stopped_at') or (self._directory / 'order.json').stat().st_mtime:.3f}"
-        _run(["journalctl", "--sync"], _EVIDENCE_SECONDS)
-        log = ["journalctl", f"--unit={unit}", since, f"--lines={_EVIDENCE_LINES}", "--no-pager", "--quiet", "--output=short-iso-precise"]
+        since = facts.get("stopped_at") or (self._directory / "order.json").stat().st_mtime
+        log = unit_control.last_words(unit, since=since, lines=_EVIDENCE_LINES, style="short-iso-precise")
         texts = {
-            "unit.journal": _run(log, _EVIDENCE_SECONDS)[1],
+            "unit.journal": "".join(f"{line}\n" for line in log),
             "unit.status": _run(["systemctl", "status", "--no-pager", "--full", "--lines=0", "--", unit], _EVIDENCE_SECONDS)[1],
             "probes.txt": "".join(self._answers()),
             _FACTS: json.dumps(facts, indent=1) + "\n",
@@ -339,12 +348,6 @@ class _Job:
             failed = self._process.returncode != 0
             self._problem = f"{self._what}: {_first_line(said) or f'exit status {self._process.returncode}'}" if failed else ""
         return self._problem
-
-
-def _systemctl(verb: str, *names: str, seconds: float) -> str:
-    """Return what went wrong; empty for nothing."""
-    code, said = _run(["systemctl", "--no-ask-password", verb, *(["--", *names] if names else [])], seconds)
-    return "" if code == 0 else f"systemctl {verb}: {_first_line(said) or f'exit status {code}'}"
 
 
 def _run(command: Sequence[str], seconds: float) -> tuple[int, str]:

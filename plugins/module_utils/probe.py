@@ -6,7 +6,8 @@
 A probe is plain data, as service specs carry it: ``http://…`` or ``https://…`` (a 2xx answer), ``tcp://host:port`` (a
 connection), ``{url, method, headers, secret_files, body, status, json, contains}``, ``{command, user}`` (exit status 0), or
 ``{unit}`` (systemd says active), for daemons that cannot be asked. ``secret_files`` says where the secrets are that the
-headers refer to (see ``headers.py``).
+headers refer to (see ``headers.py``). A command has the account, environment and secrets of the unit ``service_unit``, or the
+``surroundings`` that are spelt out (see ``service_process.py``); ``where`` is its place in the inventory, for people.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
-import os
-import pwd
 import shlex
 import signal
 import socket
@@ -27,7 +26,7 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ansible_collections.hearth.fleet.plugins.module_utils import headers as request_headers
-from ansible_collections.hearth.fleet.plugins.module_utils import programs
+from ansible_collections.hearth.fleet.plugins.module_utils import programs, service_process
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 ATTEMPT_SECONDS = 5.0
@@ -41,6 +40,12 @@ FIRST_PAUSE_SECONDS = 0.01
 
 PAUSE_SHARE = 0.1
 """Later pauses are this share of the time waited so far, so that a daemon is never seen much later than it was ready."""
+
+SCRIPT_SECONDS = 5.0
+"""How long a script may say that a program in it is not there, before that counts: the daemon itself may bring it when it starts."""
+
+CANNOT_BE_ASKED = "it cannot be asked"
+"""Why a wait was given up in which asking again would bring the same answer; what that was is in the result's ``answer``."""
 
 _BODY_BYTES = 2**20
 _SHOWN_CHARACTERS = 200
@@ -60,11 +65,16 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one question: whether the daemon serves, and what it said, for people; ``text`` is all of what it said."""
+    """What came of one question: whether the daemon serves, and what it said, for people; ``text`` is all of what it said.
+
+    ``pointless_after``: nobody was asked, as the program for it is not there; once there was nothing but that for so many
+    seconds, asking again is pointless. None where it never is.
+    """
 
     ok: bool
     said: str
     text: str = field(default="", compare=False, repr=False)
+    pointless_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,21 @@ class UnitState:
         return ""
 
 
+class Patience:
+    """With a program that is not there: for how long nobody could be asked, one answer after the other."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def is_over(self, answer: Answer, now: float) -> bool:
+        """Return whether asking again is pointless, after this answer at ``now`` (seconds since some fixed moment)."""
+        if answer.pointless_after is None:
+            self._since = None
+            return False
+        self._since = now if self._since is None else self._since
+        return now - self._since >= answer.pointless_after
+
+
 def wait_ready(
     probe: str | Mapping[str, Any],
     *,
@@ -126,12 +151,13 @@ def wait_ready(
 
     Failed questions are repeated after 10 ms, then less and less often, down to every ``interval`` seconds; successes are
     always ``interval`` apart, so that a daemon that flaps is found out. After every failure ``hopeless`` may say why
-    waiting is pointless (empty: it is not). ``ask`` replaces ``probe_once``. Raises FleetError for what is no probe.
+    waiting is pointless (empty: it is not); an answer may itself. ``ask`` replaces ``probe_once``. Raises FleetError for what is no probe.
     """
     ask = ask or probe_once
     interval = max(interval, FIRST_PAUSE_SECONDS)
     start = clock.monotonic()
     attempts, streak, served_after = 0, 0, None
+    patience = Patience()
     while True:
         left = start + deadline - clock.monotonic()
         answer = ask(probe, timeout=max(LEAST_ATTEMPT_SECONDS, min(ATTEMPT_SECONDS, left)))
@@ -144,6 +170,8 @@ def wait_ready(
             streak, wait, served_after = 0, min(max(FIRST_PAUSE_SECONDS, elapsed * PAUSE_SHARE), interval), None
         ready = streak >= passes
         given_up = "" if answer.ok or hopeless is None else hopeless()
+        if patience.is_over(answer, elapsed):
+            given_up = given_up or CANNOT_BE_ASKED
         if ready or given_up or elapsed >= deadline:
             return ProbeResult(ready, elapsed, attempts, streak, answer.said, served_after if ready else None, given_up)
         clock.sleep(min(wait, deadline - elapsed))
@@ -160,20 +188,25 @@ def probe_once(probe: str | Mapping[str, Any], *, timeout: float = ATTEMPT_SECON
     elif "url" in probe:
         return _ask_http(probe, timeout)
     elif "command" in probe:
-        return _ask_command(probe["command"], str(probe.get("user") or ""), timeout)
+        return _ask_command(probe, timeout)
     elif "unit" in probe:
         return _ask_systemd(str(probe["unit"]), timeout)
     raise FleetError(f"{probe!r} is no probe; write a URL (http, https, tcp), or a mapping with url or command")
 
 
-def as_user(probe: str | Mapping[str, Any], user: str) -> str | Mapping[str, Any]:
-    """Return the probe with its command, if it is one, run by ``user`` unless it names somebody itself."""
-    return {"user": user, **probe} if isinstance(probe, Mapping) and "command" in probe else probe
+def as_service(probe: str | Mapping[str, Any], unit: str, user: str) -> str | Mapping[str, Any]:
+    """Return the probe with its command, if it is one, run as the unit's service: as ``user``, with its environment and its secrets.
+
+    A command that names its own user has nothing of the service.
+    """
+    if not isinstance(probe, Mapping) or "command" not in probe or "user" in probe:
+        return probe
+    return {"user": user, "service_unit": unit, **probe}
 
 
 def of_unit(ready: str | Mapping[str, Any] | None, state: UnitState) -> str | Mapping[str, Any]:
-    """Return the readiness probe of a unit: commands run as its user, and without a probe systemd is asked."""
-    return as_user(ready, state.user) if ready else {"unit": state.unit}
+    """Return the readiness probe of a unit: commands run as its service, and without a probe systemd is asked."""
+    return as_service(ready, state.unit, state.user) if ready else {"unit": state.unit}
 
 
 def ask_ready(unit: str, ready: str | Mapping[str, Any] | None) -> Answer:
@@ -353,20 +386,28 @@ def _below(value: Any, path: str) -> Any:
     return value
 
 
-def _ask_command(command: list[str], user: str, timeout: float) -> Answer:
-    account: dict[str, Any] = {}
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-    if user and os.geteuid() == 0:
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            return Answer(False, f"there is no account {user}")
-        account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
-        environment.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
-    said = programs.run([str(word) for word in command], seconds=timeout, environment=environment, account=account, together=True)
-    if not said.ended:
-        return Answer(False, f"no answer within {timeout:.0f} s" if said.status == programs.TOO_LATE else said.error)
-    return Answer(said.status == 0, f"exit status {said.status}{_excerpt(said.output)}", said.output)
+def _ask_command(probe: Mapping[str, Any], timeout: float) -> Answer:
+    command = [str(word) for word in probe["command"]]
+    try:
+        found = _surroundings(probe)
+        said = service_process.run(command, found, seconds=timeout)
+    except FleetError as error:
+        return Answer(False, str(error))
+    if said.status == programs.TOO_LATE and not said.ended:
+        return Answer(False, f"no answer within {timeout:.0f} s")
+    what = f"exit status {said.status}{_excerpt(said.output)}" if said.ended else said.error
+    if said.status not in (programs.NOT_FOUND, programs.NOT_EXECUTABLE):
+        return Answer(said.status == 0, what, said.output)
+    place = f" ({probe['where']})" if probe.get("where") else ""
+    may_come = said.ended or service_process.may_bring(command[0], found)
+    return Answer(False, f"{what}{place}", said.output, SCRIPT_SECONDS if may_come else 0.0)
+
+
+def _surroundings(probe: Mapping[str, Any]) -> service_process.Surroundings:
+    user = str(probe.get("user") or "")
+    if probe.get("service_unit"):
+        return service_process.of_unit(str(probe["service_unit"]), user)
+    return service_process.Surroundings(**{"user": user, **(probe.get("surroundings") or {})})
 
 
 def _ask_systemd(unit: str, timeout: float) -> Answer:

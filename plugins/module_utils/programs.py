@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-TOO_LATE, CANNOT_RUN = 124, 127
-"""The exit statuses of what took too long, as timeout(1) has it, and of what could not be started, as shells have it."""
+TOO_LATE, NOT_STARTED, NOT_EXECUTABLE, NOT_FOUND = 124, 125, 126, 127
+"""The exit statuses, as timeout(1) has them, of what took too long, and of what could not be started: for now, or as there is no such program."""
+
+_STATUSES = {errno.ENOENT: NOT_FOUND, errno.ENOTDIR: NOT_FOUND, errno.EACCES: NOT_EXECUTABLE, errno.ENOEXEC: NOT_EXECUTABLE}
 
 
 class Said(NamedTuple):
@@ -38,11 +41,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     account: Mapping[str, Any] | None = None,
     together: bool = False,
+    directory: str = "/",
 ) -> Said:
     """Run a program with ``given`` on its standard input, for at most ``seconds`` (None: for ever); return what came of it.
 
     ``environment`` is all that it has (default: ours, in English), ``account`` the arguments of ``Popen`` that make it run as another
-    one. ``together`` has both its channels in ``output``, in their order. It has a session of its own, and is ended with its children.
+    one. ``together`` has both its channels in ``output``, in their order. ``directory`` is where it runs. It has a session of its own,
+    and is ended with its children.
     """
     try:
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # no module here: hosts run this without Ansible, too
@@ -50,13 +55,16 @@ def run(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if together else subprocess.PIPE,
-            cwd="/",
+            cwd=directory,
             env={**os.environ, "LC_ALL": "C.UTF-8"} if environment is None else dict(environment),
             start_new_session=True,
             **(account or {}),
         )
     except OSError as error:
-        return Said(CANNOT_RUN, "", f"{words[0]} cannot be run: {error.strerror}", ended=False)
+        if error.filename == directory:
+            return Said(NOT_STARTED, "", f"{words[0]} cannot be run in {directory}: {error.strerror}", ended=False)
+        why = "its interpreter is not there" if error.errno == errno.ENOENT and os.path.exists(words[0]) else error.strerror
+        return Said(_STATUSES.get(error.errno or 0, NOT_STARTED), "", f"{words[0]} cannot be run: {why}", ended=False)
     with process:
         try:
             output, errors = process.communicate(given.encode(), timeout=seconds)

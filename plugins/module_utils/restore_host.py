@@ -29,21 +29,19 @@ from typing import Any
 from ansible_collections.hearth.fleet.plugins.module_utils import (
     cold_copy,
     journal,
-    programs,
     releases,
     restore_stage,
     restore_swap,
     transaction_host,
+    unit_control,
 )
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.free_space import said_plainly, want_free
 
-SYSTEMCTL_SECONDS = 30
 BUSY_SECONDS = 60
 """A restore that received something so short a time ago is still under way."""
 
-EVIDENCE_LINES = 15
 _RUNNING = ("active", "activating", "reloading")
 
 
@@ -332,7 +330,7 @@ def _start(order: Mapping[str, Any]) -> str:
     """Start the service and wait until it is ready; return why it is not, empty when it is."""
     unit, health = order["unit"], order["health"]
     try:
-        _systemctl("reset-failed", unit, SYSTEMCTL_SECONDS)
+        unit_control.forget_failures(unit)
         _systemctl("start", unit, order["start_timeout"])
         waited = probes.wait_ready(
             probes.of_unit(health.get("ready"), probes.unit_state(unit)),
@@ -343,16 +341,19 @@ def _start(order: Mapping[str, Any]) -> str:
         )
     except FleetError as error:
         return probes.why_hopeless(probes.unit_state(unit), 0) or str(error)
-    return "" if waited.ready else waited.hopeless or f"not within {waited.seconds:.0f} s ({waited.answer})"
+    if waited.ready:
+        return ""
+    if waited.hopeless and waited.hopeless != probes.CANNOT_BE_ASKED:
+        return waited.hopeless
+    return f"{waited.hopeless or f'not within {waited.seconds:.0f} s'} ({waited.answer})"
 
 
 def _systemctl(verb: str, unit: str, seconds: float) -> None:
     """Raise FleetError when systemd does not do it."""
-    said = programs.run(["systemctl", "--no-ask-password", verb, "--", unit], seconds=seconds + SYSTEMCTL_SECONDS)
-    if not said.ended or (said.status and verb != "reset-failed"):  # which fails for a unit that never ran
-        raise FleetError(f"systemctl {verb} {unit}: {said.why}")
+    problem = unit_control.act(verb, unit, seconds=seconds + unit_control.MARGIN)
+    if problem:
+        raise FleetError(problem)
 
 
 def _last_lines(unit: str) -> list[str]:
-    words = ["journalctl", f"--unit={unit}", f"--lines={EVIDENCE_LINES}", "--no-pager", "--quiet", "--output=cat"]
-    return [f"  | {line}" for line in programs.run(words, seconds=SYSTEMCTL_SECONDS).output.splitlines()]
+    return [f"  | {line}" for line in unit_control.last_words(unit)]

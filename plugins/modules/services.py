@@ -15,7 +15,8 @@ description:
   - A service that crashes, or that systemd has given up, is reported at once, not at its deadline.
   - When a service does not become ready, the error says in what state it is, what the probe answered, and what the daemon
     wrote to the journal. The service is left as it is.
-  - While M(hearth.fleet.restore) has a service, it is neither started nor restarted here; it starts the service itself in the end.
+  - While a rollout (M(hearth.fleet.transaction)) or M(hearth.fleet.restore) has a service, it is neither started nor restarted here;
+    they start it themselves, or leave that to a person.
 options:
   services:
     description: The services. They are acted upon at the same time; what must start earlier is for C(After=) of the units to say.
@@ -180,23 +181,26 @@ services:
 
 import re
 import shlex
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
-from ansible_collections.hearth.fleet.plugins.module_utils import restore_swap
+from ansible_collections.hearth.fleet.plugins.module_utils import rollout_look, unit_control
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 
 JOURNAL_LINES = 20
-SANDBOX_SYMPTOMS = re.compile(
-    r"operation not permitted|permission denied|read-only file system|address family not supported|SIGTRAP|SIGSYS", re.IGNORECASE
+HINTS = (
+    (
+        r"operation not permitted|permission denied|read-only file system|address family not supported|list interfaces|SIGTRAP|SIGSYS",
+        "if its sandbox is too strict for it: docs/guides/your-own-service.md#when-the-sandbox-is-too-strict says what to relax",
+    ),
+    (r"\(exit status 0\)", "if it goes to the background: an option of its own keeps it in the foreground, or write unit.type: forking"),
 )
-"""What is said of a daemon to which its sandbox refuses something: the system's words, or a signal (V8 ends itself with SIGTRAP)."""
+"""What to think of when a daemon and systemd say something of the kind. A signal may stand for the sandbox: V8 ends itself with SIGTRAP."""
 
 STOP_SECONDS = 90  # systemd's own default, where a unit's timeout cannot be read
 
@@ -245,17 +249,18 @@ def bring_up(wanted: Mapping[str, Any]) -> dict[str, Any]:
         outcome["problem"] = str(error)
     outcome.setdefault("seconds", round(time.monotonic() - started, 2))
     if outcome["problem"]:
-        outcome.update(alive=_alive(wanted["health"]["live"]), journal=journal(wanted["unit"], since))
+        words = unit_control.last_words(wanted["unit"], since=since, lines=JOURNAL_LINES)
+        outcome.update(alive=_alive(wanted["health"]["live"], wanted["unit"]), journal=words)
     return outcome
 
 
 def _attempt(wanted: Mapping[str, Any], started: float) -> dict[str, Any]:
-    """Return what bring_up adds to its outcome. Raises FleetError when systemd or the probe cannot be used, or a restore has the service."""
+    """Return what bring_up adds to its outcome. Raises FleetError when systemd or the probe cannot be used, or another change has the service."""
     unit, health = wanted["unit"], wanted["health"]
     before = probes.unit_state(unit)
     action = "none" if wanted["action"] == "start" and before.active == "active" else wanted["action"]
     if action != "none":
-        restore_swap.refuse_while_open(wanted["service"])  # it starts the service itself, when the data are whole
+        rollout_look.refuse_while_taken(wanted["service"])  # whoever has it starts it, when its data and its release are whole
     refused = _unusable(before) or _act(action, before, health["deadline"])
     if refused:
         after = probes.unit_state(unit)
@@ -299,26 +304,12 @@ def _act(action: str, before: probes.UnitState, deadline: float) -> str:
         return ""
     if action != "reload":
         # Earlier failures count towards the start limit, and would make systemd refuse the start that repairs them.
-        _systemctl("reset-failed", before.unit, timeout=STOP_SECONDS)
+        unit_control.forget_failures(before.unit)
     if action == "start" and (before.restarts or before.sub.startswith("auto-restart")):
         action = "restart"  # of a unit in a crash loop, a start would only hasten the automatic restart, which counts as a crash
-    limit = (0 if action == "start" else _stop_seconds(before)) + deadline
-    try:
-        done = _systemctl(action, before.unit, timeout=limit)
-    except subprocess.TimeoutExpired:
-        return f"systemctl {action} was not done after {limit:.0f} s; it goes on"
-    if done.returncode == 0:
-        return ""
-    said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[0]
-    why = "" if action == "reload" else probes.why_hopeless(probes.unit_state(before.unit), 0)
-    return f"{why}; systemctl {action}: {said}" if why else f"systemctl {action}: {said}"
-
-
-def _systemctl(verb: str, unit: str, *, timeout: float) -> subprocess.CompletedProcess[str]:
-    command = ["systemctl", "--no-ask-password", verb, "--", unit]
-    return subprocess.run(  # pylint: disable=ansible-bad-function  # run_command knows no time limit, and threads share the module
-        command, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
-    )
+    problem = unit_control.act(action, before.unit, seconds=(0 if action == "start" else _stop_seconds(before)) + deadline)
+    why = probes.why_hopeless(probes.unit_state(before.unit), 0) if problem and action != "reload" else ""
+    return f"{why}; {problem}" if why else problem
 
 
 def _stop_seconds(state: probes.UnitState) -> int:
@@ -336,27 +327,13 @@ def _late(waited: probes.ProbeResult, health: Mapping[str, Any]) -> str:
     return f"it did not answer well within {health['deadline']} s"
 
 
-def _alive(live: Any) -> str:
+def _alive(live: Any, unit: str) -> str:
     if not live:
         return ""
     try:
-        return probes.probe_once(live).said
+        return probes.probe_once(probes.of_unit(live, probes.unit_state(unit))).said
     except FleetError as error:
         return str(error)
-
-
-def journal(unit: str, since: float) -> list[str]:
-    """Return the last lines that a unit and its daemon wrote to the journal since a time (seconds since 1970)."""
-    command = ["journalctl", f"--unit={unit}", f"--since=@{since:.6f}", f"--lines={JOURNAL_LINES}", "--no-pager", "--quiet", "--output=cat"]
-    try:
-        # What a dying daemon said may be on its way.
-        for argv in (["journalctl", "--sync"], command):
-            done = subprocess.run(  # pylint: disable=ansible-bad-function  # run_command knows no time limit
-                argv, capture_output=True, timeout=30, check=False
-            )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.decode(errors="replace").splitlines()
 
 
 def complaint(outcome: Mapping[str, Any], health: Mapping[str, Any]) -> str:
@@ -373,8 +350,8 @@ def complaint(outcome: Mapping[str, Any], health: Mapping[str, Any]) -> str:
         lines += ["  its last words:", *(f"    {line}" for line in outcome["journal"])]
     else:
         lines.append("  it wrote nothing to the journal")
-    if SANDBOX_SYMPTOMS.search("\n".join([outcome["problem"], *outcome["journal"]])):
-        lines.append("  → if its sandbox is too strict for it: docs/guides/your-own-service.md#when-the-sandbox-is-too-strict says what to relax")
+    symptoms = "\n".join([outcome["problem"], *outcome["journal"]])
+    lines += [f"  → {hint}" for said, hint in HINTS if re.search(said, symptoms, re.IGNORECASE)]
     lines.append(f"  → more on the host: journalctl -u {shlex.quote(unit)}; systemctl status {shlex.quote(unit)}")
     return "\n".join(lines)
 

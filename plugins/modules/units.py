@@ -183,6 +183,8 @@ def remove(systemd: Systemd, stale: Sequence[Difference]) -> None:
     if not names:
         return
     systemd.ctl("disable", "--now", "--", *names)
+    # What failed would be listed as failed until the next boot. As a pattern, a unit that systemd has forgotten is no error.
+    systemd.ctl("reset-failed", "--", *(f"{name}*" for name in names))
     for one in stale:
         os.unlink(os.path.join(unit_marks.UNITS, one.item))
         stamp = os.path.join(units.STAMPS, f"{one.service}.started")

@@ -13,6 +13,8 @@ from typing import Any
 import lab_hosts
 import pytest
 
+from ansible_collections.hearth.fleet.plugins.module_utils import config_formats, unit_text
+
 HOSTS = ("relay1", "relay2")
 PORT = 18734
 READY = f"http://127.0.0.1:{PORT}/readyz"
@@ -208,6 +210,72 @@ def test_a_command_asks_as_the_units_user(host: Host) -> None:
     host.daemon("hearth-test-a", unit="User=nobody")
     [one] = host.services(service("hearth-test-a", ready={"command": ["id", "-un"]}))["services"]
     assert one["answer"] == "exit status 0: nobody"
+
+
+# What a command finds, written down by whoever runs it.
+NOTE = r"""#!/bin/sh
+umask > /run/hearth-test/$1
+{
+  env | grep -E '^(PLAIN|QUOTED|TABBED|PASSWORD|CREDENTIALS_DIRECTORY|USER|LOGNAME)=' | sort
+  pwd
+  id
+  cat "$CREDENTIALS_DIRECTORY/cert"
+} >> /run/hearth-test/$1
+echo "$PASSWORD"
+exit ${2:-0}
+"""
+AWKWARD = {"PLAIN": "100%", "QUOTED": 'say "hi" $HOME\\', "TABBED": "a\tb"}
+PASSWORD = 'hunter2 "$`\\ ü'
+
+
+@pytest.fixture
+def noting(host: Host) -> Iterator[Host]:
+    """A host with a unit where those of services are, with secrets; what runs before its daemon notes what it finds."""
+    environment = "\n".join(f"Environment={unit_text.word(f'{name}={value}', name)}" for name, value in AWKWARD.items())
+    host.daemon(
+        "hearth-test-a",
+        unit=f"ExecStartPre=/run/hearth-test/note pre\nUser=nobody\nGroup=nogroup\nSupplementaryGroups=adm\nUMask=0027\nWorkingDirectory=/usr\n"
+        f"{environment}\nEnvironmentFile=/run/hearth-test/env\nLoadCredential=cert:/run/hearth-test/cert",
+    )
+    secrets = config_formats.encode("env", {"PASSWORD": PASSWORD}, "secrets")
+    host.shell(
+        f"cat > /run/hearth-test/note <<'END'\n{NOTE}\nEND\ncat > /run/hearth-test/env <<'END'\n{secrets}END\n"
+        "echo secret-of-the-credential > /run/hearth-test/cert; chmod 0600 /run/hearth-test/env /run/hearth-test/cert\n"
+        "chmod 0755 /run/hearth-test/note; chmod 1777 /run/hearth-test\n"
+        "mv /run/systemd/system/hearth-test-a.service /etc/systemd/system/; systemctl daemon-reload"
+    )
+    yield host
+    host.shell("systemctl stop hearth-test-a; rm /etc/systemd/system/hearth-test-a.service; systemctl daemon-reload")
+
+
+def test_f60_a_command_finds_what_systemd_gives_the_unit_and_nobody_sees_the_secrets(noting: Host) -> None:
+    asked = {"command": ["/run/hearth-test/note", "probe", "1"]}
+    [one] = noting.services(service("hearth-test-a", ready=asked, live=asked, deadline=2))["services"]
+    assert (one["answer"], one["alive"]) == ("exit status 1: ********", "exit status 1: ********")
+    assert "hunter2" not in str({**one, "journal": ""})  # what the unit itself prints is its own affair
+    by_systemd, by_us = (noting.shell(f"cat /run/hearth-test/{name}") for name in ("pre", "probe"))
+    assert by_us == by_systemd
+    assert f"PASSWORD={PASSWORD}" in by_us
+    assert "secret-of-the-credential" in by_us
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "at_most"),
+    [
+        pytest.param(
+            ["/no/such/ctl", "ping"], "/no/such/ctl cannot be run: No such file or directory (fleet_services.a.health.ready.command)", 5, id="exec"
+        ),
+        pytest.param(["/bin/sh", "-c", "no-such-ctl ping"], "no-such-ctl", 12, id="within-a-script"),
+    ],
+)
+def test_f56_a_program_that_is_not_there_is_said_before_the_deadline(host: Host, command: list[str], said: str, at_most: int) -> None:
+    host.daemon("hearth-test-a")
+    ready = {"command": command, "where": "fleet_services.a.health.ready.command"}
+    [one] = host.services(service("hearth-test-a", ready=ready, deadline=60))["services"]
+    assert one["problem"] == "it cannot be asked"
+    assert said in one["answer"]
+    assert "fleet_services.a.health.ready.command" in one["answer"]
+    assert one["seconds"] < at_most
 
 
 def test_a_reload_that_fails_leaves_the_service_running(host: Host) -> None:

@@ -387,7 +387,12 @@ def test_a_runtime_mask_changes_nothing_since_the_unit_in_etc_wins(running: str)
     [
         pytest.param("true", [], id="nothing"),
         pytest.param("systemctl stop {unit}", [("start", "not running (inactive)")], id="stopped"),
-        pytest.param("systemctl kill --signal=KILL {unit}; until systemctl is-active --quiet {unit}; do :; done", [], id="restarted-by-systemd"),
+        pytest.param(
+            "systemctl reset-failed {unit}; systemctl kill --signal=KILL {unit}"
+            "; until systemctl show --property=NRestarts {unit} | grep -qx NRestarts=1 && systemctl is-active --quiet {unit}; do :; done",
+            [],
+            id="restarted-by-systemd",
+        ),
         pytest.param("echo '{{\"a\": 1}}' >{config}", [("restart", "config {config} changed since the service started")], id="config"),
         pytest.param("rm {config}", [("restart", "config {config} is gone since the service started")], id="config-gone"),
         pytest.param("echo '[1]' >{reloadable}", [("reload", "config {reloadable} changed since the service started")], id="reloadable"),
@@ -440,6 +445,16 @@ def test_a_stale_unit_is_stopped_and_removed_and_its_data_stays(running: str) ->
     )
     assert shell(running, f"systemctl list-units --all --no-legend --plain {UNIT}") == ""
     assert not module(running, MODULE, {"units": [], "held": held})["changed"]
+
+
+def test_a_stale_unit_that_failed_is_listed_nowhere_any_more(running: str) -> None:
+    fails = f"/etc/systemd/system/{UNIT}.d/fails.conf"
+    shell(running, f"mkdir {fails.rpartition('/')[0]}; printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=/bin/false\\n' >{fails}")
+    shell(running, f"systemctl daemon-reload; systemctl restart {UNIT} || true")
+    shell(running, f"timeout 10 sh -c 'until systemctl is-failed {UNIT}; do sleep 0.1; done'")
+    held = [Path(path).stem for path in shell(running, "ls /etc/systemd/system/*.service").split() if Path(path).name != UNIT]
+    assert module(running, MODULE, {"units": [], "held": held})["removed"] == [UNIT]
+    assert shell(running, f"systemctl list-units --all --no-legend --plain {UNIT}") == ""
 
 
 def test_a_unit_whose_service_is_held_is_neither_changed_nor_stale(running: str) -> None:

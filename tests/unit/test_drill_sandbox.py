@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -119,3 +119,66 @@ def test_who_asks_within_says_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(probes, "probe_once", lambda probe, timeout: probes.Answer(probe == "tcp://127.0.0.1:1", "connected"))
     asked = {"probe": "tcp://127.0.0.1:1", "deadline": 1, "passes": 1, "interval": 0}
     assert json.loads(drill_sandbox.ask(json.dumps(asked))) == {"ready": True, "answer": "connected"}
+
+
+class Asker:
+    """Stands in for the process that asks within the sandbox; keeps what it was given."""
+
+    given: ClassVar[list[tuple[list[str], str]]] = []
+
+    def __init__(self, argv: list[str], stdin: Any, **_options: Any) -> None:
+        self.given.append((argv, stdin.read().decode()))
+        self.returncode = 0
+
+    def __enter__(self) -> Asker:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def poll(self) -> int:
+        return 0
+
+    def communicate(self) -> tuple[str, str]:
+        return json.dumps({"ready": True, "answer": "pong"}), ""
+
+
+@pytest.mark.parametrize(
+    ("ready", "asked"),
+    [
+        pytest.param("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", id="url"),
+        pytest.param(
+            {"command": ["nodectl", "ping"], "where": "f.node.health.ready.command"},
+            {
+                "command": ["nodectl", "ping"],
+                "where": "f.node.health.ready.command",
+                "surroundings": {
+                    "user": "hearth-drill",
+                    "group": "hearth-drill",
+                    "directory": "/var/lib/node",
+                    "umask": 0o077,
+                    "environment": {"TOKEN": "made-up-1", "LEVEL": "info", "CREDENTIALS_DIRECTORY": "/run/credentials/hearth-drill-sandbox.service"},
+                    "secrets": ["made-up-1", "made-up-2"],
+                },
+            },
+            id="command",
+        ),
+    ],
+)
+def test_f60_a_command_that_asks_within_has_what_the_daemon_has_and_no_argument_tells(
+    monkeypatch: pytest.MonkeyPatch, ready: Any, asked: Any
+) -> None:
+    monkeypatch.setattr(Asker, "given", [])
+    monkeypatch.setattr(drill_sandbox, "_main_pid", lambda: 7)
+    monkeypatch.setattr(drill_sandbox.subprocess, "Popen", Asker)
+    order = {**ORDER, "ready": ready, "passes": 1, "interval": 1}
+    assert drill_sandbox.wait_ready(order, {"TOKEN": "made-up-1", "cert": "made-up-2"}) == (True, "pong")
+    [(argv, question)] = Asker.given
+    assert json.loads(question)["probe"] == asked
+    assert "made-up" not in " ".join(argv)
+
+
+def test_a_command_that_asks_within_is_run_with_what_it_was_given() -> None:
+    given = {"environment": {"TOKEN": "made-up-1"}, "secrets": ["made-up-1"], "directory": "/usr"}
+    asked = {"probe": {"command": ["sh", "-c", "pwd; echo $TOKEN"], "surroundings": given}, "deadline": 5, "passes": 1, "interval": 0}
+    assert json.loads(drill_sandbox.ask(json.dumps(asked))) == {"ready": True, "answer": "exit status 0: /usr"}

@@ -30,6 +30,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     restore_swap,
     transaction,
     transaction_host,
+    unit_control,
     unit_marks,
     units,
 )
@@ -73,7 +74,7 @@ class Box:
         monkeypatch.setattr(hearthctl, "OPT", root / "opt")
         monkeypatch.setattr(units, "look", lambda _wanted: {"ours": {"relay.service": "relay"}})
         monkeypatch.setattr(transaction_host, "_start", lambda command, _service: self.started.append(command) or True)
-        monkeypatch.setattr(live_host, "_systemctl", lambda verb, *_names, seconds: self.systemctl.append(verb) or "")
+        monkeypatch.setattr(unit_control, "act", lambda verb, *_units, **_: self.systemctl.append(verb) or "")
         state = UnitState("relay.service", "loaded", "active", "running", "success", 0, 0, 0, "relay", "10s")
         monkeypatch.setattr("ansible_collections.hearth.fleet.plugins.module_utils.probe.unit_state", lambda _unit: state)
         monkeypatch.setattr("ansible_collections.hearth.fleet.plugins.module_utils.probe.ask_ready", lambda _unit, _ready: Answer(True, "HTTP 200"))
@@ -419,6 +420,17 @@ def test_the_services_own_backup_is_kept(box: Box) -> None:
     host, directory = box.host(backup={"command": ["/bin/cp", str(box.config), "{output}"]})
     host.back_up()
     assert (directory / "before/command").read_bytes() == OLD_CONFIG
+
+
+def test_f60_a_drain_has_the_secrets_that_the_daemon_was_started_with_and_tells_none(box: Box) -> None:
+    secrets = box.root / "relay.env"
+    secrets.write_text('PASSWORD="hunter2 hunter3"\n')
+    box.unit.write_text(f"[Service]\nEnvironment=LEVEL=info\nEnvironmentFile={secrets}\n")
+    box.stamp({str(path): path.read_bytes() for path in (box.config, box.unit, secrets)})
+    secrets.write_text("PASSWORD=of-the-next-start\n")
+    host, _directory = box.host()
+    answer = host.ask({"command": ["/bin/sh", "-c", 'test "$PASSWORD" = "hunter2 hunter3" && echo "$LEVEL $PASSWORD"']})
+    assert answer == Answer(True, "exit status 0: info ********")
 
 
 @pytest.mark.parametrize(

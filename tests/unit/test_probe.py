@@ -8,13 +8,15 @@ from __future__ import annotations
 import http.server
 import itertools
 import json
+import os
+import pwd
 import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import probe
+from ansible_collections.hearth.fleet.plugins.module_utils import probe, service_process
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.probe import Answer, UnitState
 
@@ -232,11 +234,62 @@ def test_tcp(url, closed_port):
         pytest.param(["sh", "-c", "echo fine; echo more"], True, "exit status 0: fine", id="fine"),
         pytest.param(["sh", "-c", "echo locked >&2; exit 3"], False, "exit status 3: locked", id="fails"),
         pytest.param(["sh", "-c", "sleep 30 & sleep 30"], False, "no answer within 1 s", id="hangs-with-children"),
-        pytest.param(["/nonexistent/x"], False, "/nonexistent/x cannot be run: No such file or directory", id="absent"),
     ],
 )
 def test_command(command, ok, said):
     assert probe.probe_once({"command": command}, timeout=1) == Answer(ok, said)
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "after"),
+    [
+        pytest.param(["/nonexistent/x"], "/nonexistent/x cannot be run: No such file or directory (f.x.command)", 0.0, id="absent"),
+        pytest.param(["no-such-x"], f"no-such-x cannot be run: there is no such program in {service_process.PATH} (f.x.command)", 0.0, id="bare"),
+        pytest.param(["/etc/passwd"], "/etc/passwd cannot be run: Permission denied (f.x.command)", 0.0, id="no-program"),
+        pytest.param(["/etc/passwd/x"], "/etc/passwd/x cannot be run: Not a directory (f.x.command)", 0.0, id="below-a-file"),
+        pytest.param(["sh", "-c", "echo x: not found; exit 127"], "exit status 127: x: not found (f.x.command)", 5.0, id="within-a-script"),
+        pytest.param(["sh", "-c", "exit 126"], "exit status 126 (f.x.command)", 5.0, id="within-a-silent-script"),
+        pytest.param(["sh", "-c", "exit 125"], "exit status 125", None, id="another-status"),
+    ],
+)
+def test_a_program_that_is_not_there_is_said_with_where_it_is_written(command, said, after):
+    answer = probe.probe_once({"command": command, "where": "f.x.command"})
+    assert (answer.ok, answer.said, answer.pointless_after) == (False, said, after)
+
+
+def test_a_program_that_the_daemon_may_bring_itself_is_waited_for_a_while(tmp_path):
+    answer = probe.probe_once({"command": [f"{tmp_path}/ctl"], "user": pwd.getpwuid(os.geteuid()).pw_name})
+    assert answer.pointless_after == 5.0
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "hopeless"),
+    [
+        pytest.param(lambda _seconds: Answer(False, "absent", pointless_after=0.0), 0, probe.CANNOT_BE_ASKED, id="absent"),
+        pytest.param(lambda _seconds: Answer(False, "127", pointless_after=5.0), 5, probe.CANNOT_BE_ASKED, id="within-a-script"),
+        pytest.param(lambda seconds: Answer(seconds >= 4, "127", pointless_after=None if seconds >= 4 else 5.0), 6, "", id="it-came-in-time"),
+        pytest.param(lambda seconds: Answer(False, "x", pointless_after=5.0 if int(seconds) % 4 else None), 20, "", id="now-and-then-it-is-there"),
+        pytest.param(lambda _seconds: Answer(False, "Connection refused"), 20, "", id="nobody-answers"),
+    ],
+)
+def test_who_cannot_be_asked_is_not_asked_until_the_deadline(answers, seconds, hopeless):
+    clock = Clock()
+    result = probe.wait_ready("x", deadline=20, passes=3, interval=1, clock=clock, ask=lambda _probe, *, timeout: answers(clock.now - 1000.0))
+    assert result.hopeless == hopeless
+    assert seconds <= result.seconds < seconds + 1
+
+
+def test_a_crash_is_said_before_a_program_that_is_not_there():
+    result = probe.wait_ready(
+        "x",
+        deadline=20,
+        passes=3,
+        interval=1,
+        clock=Clock(),
+        hopeless=lambda: "it crashed",
+        ask=lambda _probe, *, timeout: Answer(False, "x", pointless_after=0.0),
+    )
+    assert result.hopeless == "it crashed"
 
 
 @pytest.mark.parametrize("wrong", ["ftp://x/", "readyz", {}, {"signal": "SIGHUP"}])
@@ -249,7 +302,7 @@ def test_what_is_no_probe_is_said(wrong):
     ("active", "ready", "asked", "said"),
     [
         ("active", "http://127.0.0.1:1/readyz", "http://127.0.0.1:1/readyz", "yes"),
-        ("active", {"command": ["noded", "ping"]}, {"command": ["noded", "ping"], "user": "node"}, "yes"),
+        ("active", {"command": ["noded", "ping"]}, {"command": ["noded", "ping"], "user": "node", "service_unit": "node.service"}, "yes"),
         ("active", {"command": ["noded", "ping"], "user": "root"}, {"command": ["noded", "ping"], "user": "root"}, "yes"),
         ("active", None, {"unit": "node.service"}, "yes"),
         ("activating", "http://127.0.0.1:1/readyz", None, "the unit is activating"),

@@ -34,12 +34,34 @@ from ansible_collections.hearth.fleet.plugins.module_utils.programs import Said
             "/nonexistent/x cannot be run: No such file or directory",
             id="absent",
         ),
+        pytest.param(
+            ["/etc/passwd"],
+            {},
+            Said(126, "", "/etc/passwd cannot be run: Permission denied", ended=False),
+            "/etc/passwd cannot be run: Permission denied",
+            id="no-program",
+        ),
+        pytest.param(["pwd"], {"directory": "/usr"}, Said(0, "/usr\n", ""), "/usr", id="another-directory"),
+        pytest.param(
+            ["pwd"],
+            {"directory": "/nonexistent"},
+            Said(125, "", "pwd cannot be run in /nonexistent: No such file or directory", ended=False),
+            "pwd cannot be run in /nonexistent: No such file or directory",
+            id="no-directory",
+        ),
     ],
 )
 def test_run(words: list[str], options: dict[str, Any], said: Said, why: str) -> None:
     found = programs.run(words, **options)
     assert found == said
     assert found.why == why
+
+
+def test_a_script_without_its_interpreter(tmp_path: Path) -> None:
+    script = tmp_path / "x"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    assert programs.run([str(script)]) == Said(127, "", f"{script} cannot be run: its interpreter is not there", ended=False)
 
 
 def test_the_locale_is_english(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from ansible_collections.hearth.fleet.plugins.module_utils import probe
 from ansible_collections.hearth.fleet.plugins.modules import services
 
 
@@ -17,6 +20,7 @@ from ansible_collections.hearth.fleet.plugins.modules import services
         pytest.param("jit: mmap: Permission denied", True, id="as-systemd-257-refuses-it"),
         pytest.param("open /srv/x: read-only file system", True, id="in-the-words-of-go"),
         pytest.param("socket: Address family not supported by protocol", True, id="family"),
+        pytest.param("error: failed to list interfaces", True, id="netlink"),
         pytest.param("config: unknown key 'prot'", False, id="no-matter-of-the-sandbox"),
     ],
 )
@@ -31,3 +35,23 @@ def test_so_does_a_compiler_that_ends_itself_without_a_word() -> None:
     problem = "it crashed, and systemd starts it again and again (killed by SIGTRAP)"
     outcome = {"service": "node", "unit": "node.service", "problem": problem, "state": "failed", "attempts": 0, "alive": "", "journal": []}
     assert "#when-the-sandbox-is-too-strict" in services.complaint(outcome, {"ready": None, "live": None})
+
+
+@pytest.mark.parametrize(
+    ("problem", "hinted"),
+    [
+        pytest.param("it crashed, and systemd starts it again and again (exit status 0)", True, id="as-if-done"),
+        pytest.param("it crashed, and systemd starts it again and again (exit status 1)", False, id="failed"),
+    ],
+)
+def test_a_daemon_that_ends_well_at_once_may_have_gone_to_the_background(problem: str, hinted: bool) -> None:
+    outcome = {"service": "d", "unit": "d.service", "problem": problem, "state": "failed", "attempts": 0, "alive": "", "journal": []}
+    assert ("unit.type: forking" in services.complaint(outcome, {"ready": None, "live": None})) is hinted
+
+
+def test_whether_it_lives_is_asked_as_the_service_and_not_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(probe, "unit_state", lambda unit: probe.UnitState(unit, "loaded", "active", "", "success", 0, 0, 0, "node", ""))
+    monkeypatch.setattr(probe, "probe_once", lambda question: asked.append(question) or probe.Answer(True, "alive"))
+    assert services._alive({"command": ["nodectl", "ping"]}, "node.service") == "alive"
+    assert asked == [{"command": ["nodectl", "ping"], "user": "node", "service_unit": "node.service"}]
