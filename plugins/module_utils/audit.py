@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, wrapped_table
 from ansible_collections.hearth.fleet.plugins.module_utils.exposure import is_loopback
-from ansible_collections.hearth.fleet.plugins.module_utils.plan import AREAS
+from ansible_collections.hearth.fleet.plugins.module_utils.plan import AREAS, summed
 
 FAIL, WARN = "fail", "warn"
 
@@ -62,16 +62,18 @@ def report(specs: Mapping[str, Any], looks: Seen, exposed: Seen, reached: Seen) 
 
     ``specs`` holds the slices of each host; ``looks``, ``exposed`` and ``reached`` what observe, exposure and reach returned on
     each. The report: ``verified`` (no finding fails), counts of ``hosts``, ``services`` and ``probes``, ``findings``, and, which
-    are no findings, ``staged`` (releases that wait for a rollout) and ``offline`` (hosts that may be off, and are).
+    are no findings, ``staged`` (releases that wait for a rollout), ``waits`` (services that a rollout or a restore has) and
+    ``offline`` (hosts that may be off, and are).
     """
     found: list[Finding] = []
-    staged: list[dict[str, str]] = []
+    left: dict[str, list[dict[str, str]]] = {"staged": [], "waits": []}
     offline: list[str] = []
     for host, look in looks.items():
         if "plan" in look:
             found += _host_findings(host, specs[host], look["plan"], exposed.get(host, {}))
-            staged += [{"host": host, "service": one["service"], "reason": one["reason"]} for one in look["plan"]["staged"]]
-        elif look.get("unreachable") and specs[host]["host"]["offline"] == "skip":
+            for kind, found_there in left.items():
+                found_there += [{"host": host, "service": one["service"], "reason": one["reason"]} for one in look["plan"][kind]]
+        elif look.get("away") and specs[host]["host"]["offline"] == "skip":
             offline.append(host)
         else:
             found.append(_unseen(host, look))
@@ -85,7 +87,7 @@ def report(specs: Mapping[str, Any], looks: Seen, exposed: Seen, reached: Seen) 
         "services": sum(len(look["plan"]["services"]) for look in looks.values() if "plan" in look),
         "probes": len(probes),
         "findings": [one.as_dict() for one in findings],
-        "staged": staged,
+        **left,
         "offline": offline,
     }
 
@@ -98,6 +100,7 @@ def render(audit: Mapping[str, Any]) -> str:
         rows = [{**one, "check": one["check"] if one["level"] == FAIL else f"{one['check']} ({one['level']})"} for one in findings]
         parts += [wrapped_table.render(rows, _COLUMNS, _widths(rows)), "", *_advice(findings), ""]
     parts += [f"waits for a rollout, on {one['host']}: {one['service']}: {one['reason']}" for one in audit["staged"]]
+    parts += [f"waits, on {one['host']}: {one['service']}: {one['reason']}" for one in audit["waits"]]
     if audit["offline"]:
         parts.append(f"not verified, may be off and is: {', '.join(audit['offline'])}")
     return "\n".join([*parts, summary(audit)])
@@ -121,7 +124,7 @@ def _count(number: int, what: str) -> str:
 
 def _unseen(host: str, look: Mapping[str, Any]) -> Finding:
     said = " ".join(str(look.get("msg") or "no answer").split())
-    if look.get("unreachable"):
+    if look.get("away"):
         remedy = "start it, or repair its network or SSH; a host that may be off belongs into a tier with `offline: skip`"
         return Finding(host, "", "look", FAIL, f"unreachable: {said[max(0, said.rfind('ssh: ')) :]}", "reachable by SSH", remedy)
     return Finding(host, "", "look", FAIL, said, "a look at the host", "repair what the message says, and verify again")
@@ -151,7 +154,7 @@ def _host_findings(host: str, specs: Mapping[str, Any], plan: Mapping[str, Any],
 
 def _drift(host: str, plan: Mapping[str, Any]) -> Iterator[Finding]:
     for area in AREAS:
-        for one in plan[area]:
+        for one in summed(plan[area]):
             yield Finding(host, one["service"], "drift", FAIL, f"{one['item']}: {one['reason']}", f"{area} as described", _DRIFT_REMEDY)
     for one in plan["rollout"]:
         wanted, remedy = _ROLLOUTS[one["action"]]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import (
@@ -30,6 +30,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
+_RULE = re.compile(r"(?P<before>(?:IPv[46] only: )?(?:allow|deny|limit|reject) .* from )(?P<source>\S+)(?P<after>.*)")
 AREAS = ("account", "release", "config", "unit", "firewall", "backup", "drill")
 """The roles that bring a host to its desired state, in the order in which they act."""
 
@@ -59,33 +60,33 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
     """Return what differs, by area, and what follows for running services. Pure.
 
     ``differs`` says whether there is anything to do at all. ``due`` names the areas whose roles must act: those that
-    differ, or ``every`` one when asked. ``held`` names the services whose new release is staged while the old one runs:
-    their config and unit wait with it. ``start`` and ``restart`` are what ``hearth.fleet.services`` is to do; ``staged`` is
-    what waits for a rollout. ``follows`` says which running services will have to restart or reload when all that is done.
+    differ, or ``every`` one when asked. ``taken`` names the services that somebody's rollout or restore has: nothing of them is
+    touched, and ``waits`` says what they wait for, where they differ. ``held`` names those, and the services whose new release is
+    staged while the old one runs: their config and unit wait with it. ``start`` and ``restart`` are what ``hearth.fleet.services``
+    is to do; ``staged`` is what waits for a rollout. ``follows`` says which running services will have to restart or reload when
+    all that is done.
     """
     undigested = _undigested(wanted["release"], observed["release"]["arch"])
     installable = [one for one in wanted["release"] if one["service"] not in undigested]
     staged = releases.pending_release(installable, observed["release"])
-    held = sorted({one.service for one in staged})
-    found: dict[str, list[Difference]] = {
-        "account": [*accounts.diff(wanted["account"], observed["account"]), *_paths(wanted["account"], observed, [])],
-        "release": releases.diff(installable, observed["release"]),
-        "config": [*_paths(wanted["config"], observed, held), *_bootstraps(wanted["config"]["bootstrap"], observed["bootstrap"])],
-        "unit": [*_paths(wanted["unit"], observed, []), *units.diff(wanted["unit"]["units"], observed["unit"], held=held)],
-        "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]) if wanted["firewall"]["managed"] else [],
-        "backup": backup_area.diff(wanted["backup"], observed["backup"]),
-        "drill": drill_area.diff(wanted["drill"], observed["drill"]),
-    }
-    facts = {**observed["preflight"], "leaving": sorted({one.service for one in found["unit"] if one.action == "remove"} - {""})}
+    held = {one.service for one in staged}
     reloadable = {one["service"]: one["reloadable"] for one in wanted["rollout"]}
+    taken = {one["service"]: told for one in wanted["rollout"] if (told := rollout_look.in_the_way(one["service"], observed["rollout"]))}
+    found = _differences(wanted, observed, installable, held)
     pending = units.pending(wanted["unit"]["units"], observed["unit"], reloadable)
+    waits = sorted({one.service for one in (*found["release"], *found["config"], *found["unit"], *pending) if one.service in taken})
+    found.update({area: [one for one in found[area] if one.service not in taken] for area in ("release", "config", "unit")})
+    pending = [one for one in pending if one.service not in taken]
     follows = units.following(wanted["unit"]["units"], observed["unit"], _changing(wanted, found), reloadable)
+    facts = {**observed["preflight"], "leaving": sorted({one.service for one in found["unit"] if one.action == "remove"} - {""})}
     return {
-        "differs": every or bool(pending) or any(found.values()),
+        "differs": every or bool(pending or waits) or any(found.values()),
         **{area: [one.as_dict() for one in differences] for area, differences in found.items()},
         "preflight": [one.as_dict() for one in (*undigested.values(), *preflight.findings(wanted["preflight"], facts))],
         "due": list(AREAS) if every else [area for area in AREAS if found[area]],
-        "held": held,
+        "taken": sorted(taken),
+        "waits": [Difference(one, f"{taken[one].problem} → {taken[one].remedy}", one, "wait").as_dict() for one in waits],
+        "held": sorted({*held, *taken}),
         "staged": [one.as_dict() for one in staged],
         "rollout": [one.as_dict() for one in pending],
         "follows": [one.as_dict() for one in follows],
@@ -96,30 +97,58 @@ def plan(wanted: Mapping[str, Any], observed: Mapping[str, Any], *, every: bool 
     }
 
 
+def _differences(
+    wanted: Mapping[str, Any], observed: Mapping[str, Any], installable: Sequence[Mapping[str, Any]], held: Container[str]
+) -> dict[str, list[Difference]]:
+    """Return what differs in each area, but for what services that are ``held`` get from their rollout."""
+    return {
+        "account": [*accounts.diff(wanted["account"], observed["account"]), *_paths(wanted["account"], observed, ())],
+        "release": releases.diff(installable, observed["release"]),
+        "config": [*_paths(wanted["config"], observed, held), *_bootstraps(wanted["config"]["bootstrap"], observed["bootstrap"])],
+        "unit": [*_paths(wanted["unit"], observed, ()), *units.diff(wanted["unit"]["units"], observed["unit"], held=held)],
+        "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]) if wanted["firewall"]["managed"] else [],
+        "backup": backup_area.diff(wanted["backup"], observed["backup"]),
+        "drill": drill_area.diff(wanted["drill"], observed["drill"]),
+    }
+
+
 def lines(planned: Mapping[str, Any]) -> list[str]:
     """Return the plan as one line for each difference, in the order in which roles act, for a person to read."""
-    said = [f"{area}: {item}: {reason}" for area in AREAS for item, reason in _without_sources(planned[area])]
+    said = [f"{area}: {one['item']}: {one['reason']}" for area in AREAS for one in summed(planned[area])]
     said += [f"{one['action']}: {one['item']}: {one['reason']}" for one in planned["rollout"]]
     said += [f"then {one['action']}: {one['item']}: {one['reason']}" for one in planned["follows"]]
     said += [f"waits for a rollout: {one['item']}: {one['reason']}" for one in planned["staged"]]
+    said += [f"waits: {one['item']}: {one['reason']}" for one in planned["waits"]]
     return said
 
 
-def _without_sources(differences: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Return item and reason of each difference; the collection's own sources, of which there are dozens, once for each reason."""
-    home = host_tools.SOURCES_HOME
-    items = [(one["item"], one["reason"]) for one in differences]
-    alike = Counter(reason for item, reason in items if posixpath.dirname(item) == home)
-    told = set()
-    for item, reason in items:
-        if posixpath.dirname(item) != home or alike[reason] == 1:
-            yield item, reason
-        elif reason not in told:
-            told.add(reason)
-            yield home, f"{alike[reason]} files of this collection's own: {reason}"
+def summed(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the differences of an area for a person to read: what only repeats itself, as one of them.
+
+    These are the collection's own sources, of which there are dozens, and firewall rules that differ in nothing but where from.
+    """
+    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for one in differences:
+        alike.setdefault((*_likeness(one["item"]), one["reason"], one["service"]), []).append(one)
+    return [{**some[0], **(_sum(some) if len(some) > 1 else {})} for some in alike.values()]
 
 
-def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: list[str]) -> list[Difference]:
+def _likeness(item: str) -> tuple[str, str]:
+    """Return what an item shares with those that it is told with."""
+    rule = _RULE.fullmatch(item)
+    if rule:
+        return rule["before"], rule["after"]
+    return (host_tools.SOURCES_HOME if posixpath.dirname(item) == host_tools.SOURCES_HOME else item), ""
+
+
+def _sum(alike: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    rules = [rule for one in alike if (rule := _RULE.fullmatch(one["item"]))]
+    if rules:
+        return {"item": f"{rules[0]['before']}{', '.join(rule['source'] for rule in rules)}{rules[0]['after']}"}
+    return {"item": host_tools.SOURCES_HOME, "reason": f"{len(alike)} files of this collection's own: {alike[0]['reason']}"}
+
+
+def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: Container[str]) -> list[Difference]:
     """Return which paths differ. The files of services that are held wait; their directories do not, as the rollout writes into them."""
     directories = {one["path"] for one in area["paths"] if one["state"] == "directory"}
     return [one for one in paths.diff(area["paths"], observed["paths"]) if one.service not in held or one.item in directories]

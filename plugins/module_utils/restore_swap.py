@@ -87,17 +87,8 @@ def refuse_while_open(service: str) -> None:
     """Raise FleetError while a restore has a service."""
     found = open_of(service)
     if found:
-        problem, remedy = in_the_way(service, found)
-        raise FleetError(f"{service}: {problem}\n  → {remedy}")
-
-
-def in_the_way(service: str, found: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what keeps a service from being changed while a restore has it, and what to do about it on the host, for people."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found["since"]))
-    return (
-        f"restore {found['id']} has the service since {since} ({found['said']})",
-        f"wait until it has ended: hearthctl status {service}. Only if it does not go on any more: restore again, or give it up, hearthctl resume",
-    )
+        told = rollout_look.of_restore(service, found)
+        raise FleetError(f"{service}: {told.problem}\n  → {told.remedy}")
 
 
 # Moving

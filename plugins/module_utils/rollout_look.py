@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host's files say of rollouts: whose lock lies there, how each service's last transaction ended, which restores are under way.
 
-Changes nothing. Part of every look at a host, so it reads no more than a few small files, and imports nothing of the engine.
+Changes nothing. Part of every look at a host, so it reads no more than a few small files, and imports nothing of the engine. Here is
+also said what such a state means for others: whether a service is somebody's, and what they are told.
 """
 
 from __future__ import annotations
@@ -11,12 +12,25 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 ROLLOUT = "/var/lib/hearth/rollout"
 LOCK = f"{ROLLOUT}/lock.json"
 RESTORE = "/var/lib/hearth/restore"
+
+OPEN_OUTCOMES = ("inconclusive", "needs_operator")
+"""A person has the next word; until then, a transaction that ended so has its service."""
+
+
+class InTheWay(NamedTuple):
+    """A change that has a service: the ``problem`` and its ``remedy`` on the host, for people, and whether it ``waits`` for a person."""
+
+    problem: str
+    remedy: str
+    waits: bool = False
 
 
 def new_identifier() -> str:
@@ -39,6 +53,49 @@ def look(services: Iterable[str], root: str = "/") -> dict[str, Any]:
         "transactions": {service: state for service, state in changed.items() if state},
         "restores": {service: state for service, state in restored.items() if state},
     }
+
+
+def in_the_way(service: str, seen: Mapping[str, Any]) -> InTheWay | None:
+    """Return the transaction or the restore that has a service, out of what ``look`` has seen; None where it is free."""
+    state, restored = seen["transactions"].get(service), seen["restores"].get(service)
+    if state and is_open(state):
+        return of_transaction(service, state)
+    return of_restore(service, restored) if restored else None
+
+
+def is_open(state: Mapping[str, Any]) -> bool:
+    """Return whether a transaction in this state has its service, because it runs or waits for a person."""
+    return not state.get("outcome") or (state["outcome"] in OPEN_OUTCOMES and not state.get("resolved"))
+
+
+def of_transaction(service: str, state: Mapping[str, Any]) -> InTheWay:
+    """Return what an open transaction means for others."""
+    owner = (state["rollout"] or {}).get("owner") or "somebody"
+    where = state["outcome"] or f"in phase {state['phase'] or 'start'}"
+    return InTheWay(
+        f"transaction {state['id']} of {owner} has the service since {_moment(state['started'])} ({where}: {state['said']})",
+        state["next"] or f"wait for it: hearthctl status {service}",
+        waits=bool(state["outcome"]),
+    )
+
+
+def of_restore(service: str, found: Mapping[str, Any]) -> InTheWay:
+    """Return what an open restore means for others."""
+    return InTheWay(
+        f"restore {found['id']} has the service since {_moment(found['since'])} ({found['said']})",
+        f"wait until it has ended: hearthctl status {service}. Only if it does not go on any more: restore again, or give it up, hearthctl resume",
+    )
+
+
+def refuse_while_taken(service: str) -> None:
+    """Raise FleetError while a transaction or a restore has a service."""
+    found = in_the_way(service, look([service]))
+    if found:
+        raise FleetError(f"{service}: {found.problem}\n  → {found.remedy}")
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _transaction(home: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import restore_swap, transaction, versions
+from ansible_collections.hearth.fleet.plugins.module_utils import rollout_look, transaction, versions
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
@@ -75,7 +75,7 @@ class Place:
     @property
     def skipped(self) -> bool:
         """Whether the host is off, and its tier takes that for normal."""
-        return self.skip_offline and bool((self.look or {}).get("unreachable"))
+        return self.skip_offline and bool((self.look or {}).get("away"))
 
     @property
     def ready(self) -> bool:
@@ -128,7 +128,7 @@ def plan(specs: Mapping[str, Any], looks: Mapping[str, Mapping[str, Any]], setti
     """Return the plan of a rollout as plain data.
 
     ``specs`` holds the slices of every host, ``looks`` what observe returned on each that was asked, with its probe
-    (``unreachable`` or ``msg`` instead of ``plan`` where it did not answer). The looks' ``services`` may have ``transaction`` (the
+    (``away`` or ``msg`` instead of ``plan`` where it did not answer). The looks' ``services`` may have ``transaction`` (the
     state of the last or active one), ``restore`` (the one under way), ``backup_age`` (seconds) and ``previous`` (a version).
 
     ``batches``   {service, number, of, canary, tier, hosts}, in order
@@ -336,9 +336,9 @@ class _Service:
                 said = f"switched off, or cannot be reached; {place.tier} may be (fleet_tiers.{place.tier}.offline: skip), the next run catches up"
                 self._leave("skipped", place, said)
             elif place.look is None:
-                self.found.said.append(f"{self.service} on {place.host} was not looked at (--limit), and counts as not ready")
+                self.found.said.append(f"{self.service} on {place.host} was not looked at (--limit, or it failed before), and counts as not ready")
             elif not place.seen and asked_for(place, self.settings):
-                what = "cannot be reached" if place.look.get("unreachable") else "cannot be seen"
+                what = "cannot be reached" if place.look.get("away") else "cannot be seen"
                 tier = place.tier or "<tier>"
                 remedy = f"repair that; or set fleet_tiers.{tier}.offline: skip where hosts may be off; or name the others: -e rollout_hosts=…"
                 self._blame(place, f"the host {what}: {why}", remedy)
@@ -349,7 +349,7 @@ class _Service:
         if not state or state.get("resolved"):
             return
         outcome = state.get("outcome")
-        if outcome in transaction.OPEN_OUTCOMES:
+        if outcome in rollout_look.OPEN_OUTCOMES:
             problem = f"a person has to decide ({outcome}, rollout {state['id']}): {state.get('said') or 'see the host'}"
             self._blame(place, problem, f"on {place.host}: {state.get('next') or 'hearthctl status'}")
         elif not outcome and state["id"] == self.settings.adopt:
@@ -363,8 +363,8 @@ class _Service:
         """Refuse to change a service whose data are being restored there."""
         for place in chosen:
             if place.restore:
-                problem, remedy = restore_swap.in_the_way(self.service, place.restore)
-                self._blame(place, problem, f"on {place.host}: {remedy}")
+                told = rollout_look.of_restore(self.service, place.restore)
+                self._blame(place, told.problem, f"on {place.host}: {told.remedy}")
 
     def _note_unchanged(self, places: list[Place], coming: Collection[str]) -> None:
         """Say where nothing changes. A version that is not ready where it runs is none of the ``coming`` ones elsewhere."""
@@ -429,7 +429,7 @@ class _Service:
         old, new = place.running, self._target(place)
         areas = ("rollout", "follows") if self.settings.proposed else ("rollout",)
         pending = [reason for area in areas for reason in place.reasons(area)]
-        if self.settings.pending_only and self.service in place.plan.get("held", ()):
+        if self.settings.pending_only and place.reasons("staged"):
             self._leave("held", place, f"{new} is staged; rolling-upgrade.yml brings it")
             return None
         if old != new:

@@ -63,7 +63,7 @@ def _rows(host: str, tier: str, look: Mapping[str, Any]) -> list[dict[str, Any]]
         return {"host": host, "tier": tier or None, "service": service, **nothing, "state": state, "pending": pending, **more}
 
     if "plan" not in look:
-        said = "unreachable" if look.get("unreachable") else f"not seen: {' '.join(str(look.get('msg') or 'no answer').split())}"
+        said = "unreachable" if look.get("away") else f"not seen: {' '.join(str(look.get('msg') or 'no answer').split())}"
         return [row(said, [])]
     plan, now = look["plan"], look["facts"]["clock"]["time"]
     found = []
@@ -82,4 +82,5 @@ def _pending(plan: Mapping[str, Any], service: str) -> list[str]:
     staged = [f"staged: {one['item'].rpartition(' ')[2]}" for one in plan["staged"] if one["service"] == service]
     counts = {area: sum(one["service"] == service for one in plan[area]) for area in AREAS}
     differs = ", ".join(f"{area} ({count})" for area, count in counts.items() if count)
-    return [*actions, *staged, *([f"differs: {differs}"] if differs else [])]
+    waits = [one["reason"] for one in plan["waits"] if one["service"] == service]
+    return [*actions, *staged, *waits, *([f"differs: {differs}"] if differs else [])]

@@ -33,6 +33,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import staging
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.journal import Journal
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text
+from ansible_collections.hearth.fleet.plugins.module_utils.rollout_look import OPEN_OUTCOMES
 
 Line = Mapping[str, Any]
 
@@ -40,10 +41,9 @@ FORWARD = ("backup", "drain", "stop", "copy", "switch", "start", "ready", "resum
 BACK = ("evidence", "back_stop", "back_database", "back_switch", "back_start", "back_ready", "back_resume")
 KINDS = ("upgrade", "restart", "reload", "rollback")
 
-COMMITTED, ROLLED_BACK, ABORTED, INCONCLUSIVE, NEEDS_OPERATOR = "committed", "rolled_back", "aborted", "inconclusive", "needs_operator"
+COMMITTED, ROLLED_BACK, ABORTED = "committed", "rolled_back", "aborted"
+INCONCLUSIVE, NEEDS_OPERATOR = OPEN_OUTCOMES
 OUTCOMES = (COMMITTED, ROLLED_BACK, ABORTED, INCONCLUSIVE, NEEDS_OPERATOR)
-OPEN_OUTCOMES = (INCONCLUSIVE, NEEDS_OPERATOR)
-"""A person has the next word; the transaction stays the service's active one."""
 
 NEEDED_KEYS = ("id", "service", "unit", "kind", "from", "to", "home", "health")
 ORDER: dict[str, Any] = {
@@ -513,7 +513,9 @@ class Engine:
         host = self._host
         answer = host.ask(drain["request"], timeout=max(probes.ATTEMPT_SECONDS, float(drain["deadline"])))
         if not answer.ok:
-            return f"the drain request failed: {probes.describe(drain['request'])}: {answer.said}"
+            absent = answer.pointless_after is not None
+            hint = self._of_the_old_release() if absent else ""
+            return f"the drain request failed: {probes.describe(drain['request'])}: {answer.said}{hint}"
         if not drain["done"]:
             return ""
 
@@ -522,9 +524,16 @@ class Engine:
             return "" if host.unit().active in _RUNNING else "it ended by itself"
 
         waited = probes.wait_ready(drain["done"], deadline=drain["deadline"], passes=1, interval=1, hopeless=gone, clock=host, ask=host.ask)
+        if waited.hopeless == probes.CANNOT_BE_ASKED:
+            return f"nobody can see whether it is drained: {probes.describe(drain['done'])}: {waited.answer}{self._of_the_old_release()}"
         if waited.ready or waited.hopeless:
             return ""
         return f"not drained within {duration_text(int(drain['deadline']))}: {probes.describe(drain['done'])}: {waited.answer}"
+
+    def _of_the_old_release(self) -> str:
+        """Return a hint about a program that is not there while the old release is: the new one may bring it, which is too late."""
+        old, new = self._order["from"], self._order["to"]
+        return f"; until the switch, the programs of {old} are there, and none that {new} brings" if old and old != new else ""
 
     def _do_stop(self) -> tuple[str, dict[str, Any]]:
         return "stopped", {"stopped_at": round(self._host.stop(), 3)}
@@ -683,7 +692,9 @@ class Engine:
         problem = waited.hopeless or self._hopeless(restarts)
         if problem or waited.served_after is None:
             late = f"{waited.passes} of {health['passes']} probes in a row succeeded within {duration_text(int(health['deadline']))}"
-            raise FleetError(f"not ready: {problem or late}; {probes.describe(health['ready'])}: {waited.answer}")
+            back = phase == "back_ready" and problem == probes.CANNOT_BE_ASKED
+            hint = self._of_the_old_release() if back else ""
+            raise FleetError(f"not ready: {problem or late}; {probes.describe(health['ready'])}: {waited.answer}{hint}")
         return waited, round(began + waited.served_after, 3)
 
     def _hopeless(self, restarts: int, *, at_most_every: float = 0.0) -> str:
@@ -723,12 +734,13 @@ class Engine:
         if not resume:
             return "nothing to ask: a start ends the drain"
         end = self._host.monotonic() + self._order["health"]["deadline"]
+        patience = probes.Patience()
         pause = 1.0
         while True:
             answer = self._host.ask(resume)
             if answer.ok:
                 return f"back in use: {answer.said}"
-            if self._host.monotonic() + pause > end:
+            if patience.is_over(answer, self._host.monotonic()) or self._host.monotonic() + pause > end:
                 raise FleetError(f"it cannot be put back to use: {probes.describe(resume)}: {answer.said}")
             self._host.sleep(pause)
             pause = min(2 * pause, 10.0)

@@ -88,9 +88,7 @@ def active(service: str) -> str:
     name = _linked(service)
     if not name:
         return ""
-    state = state_of(service, name)
-    waits = state["outcome"] in transaction.OPEN_OUTCOMES and not state["resolved"]
-    return name if waits or not state["outcome"] else ""
+    return name if rollout_look.is_open(state_of(service, name)) else ""
 
 
 def _linked(service: str) -> str:
@@ -169,12 +167,8 @@ def refuse_while_changed(service: str, identifier: str = "") -> None:
     """Raise FleetError while a transaction other than this one has the service."""
     other = active(service)
     if other and other != identifier:
-        state = state_of(service, other)
-        owner = (state["rollout"] or {}).get("owner") or "somebody"
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(state["started"]))
-        where = state["outcome"] or f"in phase {state['phase'] or 'start'}"
-        remedy = state["next"] or f"wait for it: hearthctl status {service}"
-        raise FleetError(f"{service}: transaction {other} of {owner} has the service since {since} ({where}: {state['said']})\n  → {remedy}")
+        told = rollout_look.of_transaction(service, state_of(service, other))
+        raise FleetError(f"{service}: {told.problem}\n  → {told.remedy}")
 
 
 def _wait_for_the_last(service: str, identifier: str) -> None:
@@ -341,7 +335,7 @@ def prune(service: str) -> None:
     keep = {active(service)}
     closed = 0
     for identifier in identifiers(service):
-        if identifier in keep or state_of(service, identifier)["outcome"] in transaction.OPEN_OUTCOMES:
+        if identifier in keep or state_of(service, identifier)["outcome"] in rollout_look.OPEN_OUTCOMES:
             continue
         begun = has_begun(service, identifier)
         closed += begun
@@ -358,7 +352,7 @@ def open_transaction(service: str) -> tuple[str, dict[str, Any]]:
     if not identifier:
         raise FleetError(f"{service}: no transaction waits for a decision; hearthctl status {service} shows the last one")
     state = state_of(service, identifier)
-    if state["outcome"] not in transaction.OPEN_OUTCOMES:
+    if state["outcome"] not in rollout_look.OPEN_OUTCOMES:
         raise FleetError(f"{service}: transaction {identifier} is under way ({state['phase']}: {state['said']}); wait for its outcome")
     return identifier, state
 

@@ -26,7 +26,7 @@ import glob
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import paths, programs
@@ -182,7 +182,7 @@ def is_masked(unit: Mapping[str, Any]) -> bool:
 
 
 def diff(
-    wanted: Sequence[Mapping[str, Any]], observed: Mapping[str, Any], *, held: Iterable[str] = (), remove_stale: bool = True
+    wanted: Sequence[Mapping[str, Any]], observed: Mapping[str, Any], *, held: Container[str] = (), remove_stale: bool = True
 ) -> list[Difference]:
     """Return what differs: unit files, what systemd knows of them, whether they start at boot, and units of ours that nobody wants.
 

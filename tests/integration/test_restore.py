@@ -314,8 +314,8 @@ restore_host.run(given["order"])
 RESUME = f"from {ENGINE.replace('/', '.')} import restore_swap; print(*restore_swap.resume_all())"
 
 
-@pytest.mark.parametrize("renames", [0, 1, 2, 3])
-def test_f26_a_kill_in_the_midst_of_the_exchange_is_undone(renames: int) -> None:
+def interrupt(renames: int) -> None:
+    """Restore that ``a`` is 1, over a 2, and kill that after so many renames of three; the daemon that had the data was killed, too."""
     identifier = backup()
     put("a", "2")
     shell(HOST, f"systemctl kill --signal=KILL {SERVICE}; systemctl stop {SERVICE}; test -s {DATABASE}-wal")
@@ -323,6 +323,11 @@ def test_f26_a_kill_in_the_midst_of_the_exchange_is_undone(renames: int) -> None
     given = {"renames": renames, "order": order(identifier), "piece": decrypted(identifier)}
     shell(HOST, f"PYTHONPATH=/run/hearth-engine python3 -c {shlex.quote(INTERRUPTED)}; test $? = 137", stdin=json.dumps(given).encode())
     assert shell(HOST, f"test -e {DATABASE} || echo gone").strip() == ("gone" if renames == 3 else "")
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_f26_a_kill_in_the_midst_of_the_exchange_is_undone(renames: int) -> None:
+    interrupt(renames)
     assert f"{SERVICE}: interrupted while the data were exchanged; the old data are back" in shell(
         HOST, f"PYTHONPATH=/run/hearth-engine python3 -c {shlex.quote(RESUME)}"
     )
@@ -330,6 +335,16 @@ def test_f26_a_kill_in_the_midst_of_the_exchange_is_undone(renames: int) -> None
     put("b", "1")
     assert get("a") == "2"
     assert left_behind() == ""
+
+
+def test_f26_a_reboot_undoes_the_exchange_before_the_daemon_starts() -> None:
+    interrupt(renames=3)
+    lab_hosts.lab("reboot", HOST)
+    put("b", "1")
+    assert get("a") == "2"
+    assert left_behind() == ""
+    log = shell(HOST, "journalctl --boot --unit=hearth-resume --output=cat")
+    assert f"{SERVICE}: interrupted while the data were exchanged; the old data are back" in log
 
 
 def send_engine() -> None:

@@ -332,10 +332,10 @@ def test_f40_a_restore_keeps_rollouts_of_its_service_out(home: Fleet) -> None:
     assert refused in hearthctl(f"status {NODE}", "home1")
     home.check_untouched(before)
     assert rollouts.state("home1") == transaction, "none has begun"
-    assert refused in home.bad(NEW, NEW_CONFIG, playbook="site.yml")
-    assert rollouts.look("home1")["pid"] == before["home1"]["pid"]
+    assert f"waits: {NODE}: {refused}" in home.good(NEW, NEW_CONFIG, playbook="site.yml")
+    home.check_untouched(before)
     lab_hosts.shell("home1", f"systemctl stop {NODE}")  # as a restore does while it exchanges the data
-    assert refused in home.bad(NEW, NEW_CONFIG, playbook="site.yml")
+    assert f"waits: {NODE}: {refused}" in home.good(NEW, NEW_CONFIG, playbook="site.yml")
     assert rollouts.look("home1")["pid"] == 0
     assert rollouts.locked(["home1"]) == []
     assert not restore_step("discarded")["failed"]
@@ -355,6 +355,20 @@ def test_f40_a_rollout_keeps_restores_of_its_service_out(home: Fleet) -> None:
     assert controller.returncode == 0
     assert rollouts.look("home1")["says"] == NEW
     assert not restore_step("prepared")["failed"]
+
+
+def test_f40_a_rollout_keeps_site_yml_off_its_service(relay: Fleet, tmp_path: Path) -> None:
+    other = Fleet(tmp_path / "other", ["relay1"])
+    with rollouts.meanwhile(rollouts.catch, "relay1", "switch") as caught, relay.start(NEW) as controller:
+        engine, _phase = caught.result()  # the service has been stopped
+        before = rollouts.look("relay1")
+        said = other.good(NEW, NEW_CONFIG, playbook="site.yml")
+        after = rollouts.look("relay1")
+        lab_hosts.shell("relay1", f"kill -CONT {engine}")
+        controller.communicate(timeout=60)
+    assert re.search(rf"waits: {NODE}: transaction \S+ of \S+ has the service since .* \(in phase switch: ", said)
+    assert (after, after["pid"]) == (before, 0)
+    assert (controller.returncode, rollouts.look("relay1")["says"]) == (0, NEW)
 
 
 # On the way

@@ -37,7 +37,8 @@ class Fleet:
 
     def __init__(self) -> None:
         areas = {
-            area: [] for area in ("account", "release", "config", "unit", "firewall", "backup", "drill", "preflight", "staged", "rollout", "start")
+            area: []
+            for area in ("account", "release", "config", "unit", "firewall", "backup", "drill", "preflight", "staged", "waits", "rollout", "start")
         }
         service = {"state": "active", "ready": True}
         sockets = [socket(8080), socket(9100), socket(9000, "127.0.0.1", closed=True), socket(22, "0.0.0.0", unit="")]
@@ -236,7 +237,7 @@ def test_a_family_on_which_the_service_does_not_listen_is_not_missed(fleet: Flee
 
 
 def test_an_unreachable_host_is_a_finding_and_hides_no_other(fleet: Fleet) -> None:
-    fleet.looks["relay1"] = {"unreachable": True, "msg": "Task failed: no data. ssh: connect to host 192.0.2.1 port 22: Connection timed out"}
+    fleet.looks["relay1"] = {"away": True, "msg": "Task failed: no data. ssh: connect to host 192.0.2.1 port 22: Connection timed out"}
     fleet.exposed["relay1"], fleet.reached["relay1"] = {"skipped": True}, {"skipped": True}
     fleet.looks["home1"]["plan"]["services"]["icnd"]["ready"] = False
     assert [(one["host"], one["check"], one["found"]) for one in fleet.report()["findings"]] == [
@@ -246,7 +247,7 @@ def test_an_unreachable_host_is_a_finding_and_hides_no_other(fleet: Fleet) -> No
 
 
 def test_f47_a_home_host_that_is_off_is_no_finding(fleet: Fleet) -> None:
-    fleet.looks["home1"] = {"unreachable": True, "msg": "ssh: no route"}
+    fleet.looks["home1"] = {"away": True, "msg": "ssh: no route"}
     fleet.exposed["home1"], fleet.reached["home1"] = {"skipped": True}, {"skipped": True}
     assert audit.render(fleet.report()).splitlines() == [
         "not verified, may be off and is: home1",

@@ -54,16 +54,66 @@ def test_a_release_without_a_digest_for_the_host_is_a_finding_that_hides_no_othe
     assert {one["service"] for one in planned["release"]} == ({"any"} if arch else set())
 
 
+TAKEN = {"id": "r1", "rollout": {"owner": "ada"}, "started": 0, "phase": "soak", "said": "watched", "next": "", "resolved": False}
+HAD = "transaction r1 of ada has the service since 1970-01-01 00:00:00 UTC (in phase soak: watched) → wait for it: hearthctl status icnd"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "installed", "waits"),
+    [
+        pytest.param(None, "", [HAD], id="under-way"),
+        pytest.param("needs_operator", "", [HAD.replace("in phase soak", "needs_operator")], id="waits-for-a-person"),
+        pytest.param(None, "1.0", [], id="as-it-should-be"),
+        pytest.param("committed", "", None, id="done"),
+    ],
+)
+def test_f40_what_a_rollout_has_of_a_service_waits_for_it(outcome: str | None, installed: str, waits: list[str] | None) -> None:
+    described = {
+        **NOTHING,
+        "release": [release("icnd", any={"sha256": "c"}), release("other", any={"sha256": "d"})],
+        "rollout": [{"service": "icnd", "unit": "icnd.service", "reloadable": []}],
+    }
+    observed = plan.look(described, controller_time=None, resolved=None)
+    observed["release"]["services"]["icnd"].update(current=installed, installed={installed: {"sha256": "c", "installed": 0}} if installed else {})
+    observed["unit"]["units"]["icnd.service"] = {"active": "active", "since": 0, "restarts": 0}
+    observed["rollout"]["transactions"] = {"icnd": {**TAKEN, "outcome": outcome}}
+    planned = plan.plan(described, observed)
+    assert {one["service"] for one in planned["release"]} == ({"other", "icnd"} if waits is None else {"other"})
+    assert [one["reason"] for one in planned["waits"]] == (waits or [])
+    assert planned["taken"] == planned["held"] == ([] if waits is None else ["icnd"])
+    assert [line for line in plan.lines(planned) if line.startswith("waits:")] == [f"waits: icnd: {one}" for one in waits or []]
+
+
+def difference(item: str, reason: str, service: str = "") -> dict[str, str]:
+    return {"item": item, "reason": reason, "service": service, "action": ""}
+
+
 def test_the_collection_s_own_sources_are_one_line_of_the_plan() -> None:
     home = host_tools.SOURCES_HOME
     of_units = [
-        {"item": "/usr/local/lib/hearth/stamp", "reason": "does not exist"},
-        *({"item": f"{home}/{name}", "reason": "does not exist"} for name in ("a.py", "b.py", "c.py")),
-        {"item": f"{home}/d.py", "reason": "content differs"},
+        difference("/usr/local/lib/hearth/stamp", "does not exist"),
+        *(difference(f"{home}/{name}", "does not exist") for name in ("a.py", "b.py", "c.py")),
+        difference(f"{home}/d.py", "content differs"),
     ]
-    planned = {**{key: [] for key in (*plan.AREAS, "rollout", "follows", "staged")}, "unit": of_units}
+    planned = {**{key: [] for key in (*plan.AREAS, "rollout", "follows", "staged", "waits")}, "unit": of_units}
     assert plan.lines(planned) == [
         "unit: /usr/local/lib/hearth/stamp: does not exist",
         f"unit: {home}: 3 files of this collection's own: does not exist",
         f"unit: {home}/d.py: content differs",
+    ]
+
+
+def test_rules_that_differ_in_their_source_alone_are_one_line_of_the_plan() -> None:
+    rules = [
+        difference("allow 4222/tcp from 192.0.2.1 (nats/client)", "missing", "nats"),
+        difference("allow 4222/tcp from 2001:db8::1 (nats/client)", "missing", "nats"),
+        difference("allow 4222/tcp from 192.0.2.9 (nats/client)", "stale", "nats"),
+        difference("IPv6 only: allow 22/tcp from any (host/ssh)", "missing"),
+        difference("ufw", "is inactive"),
+    ]
+    assert [f"{one['item']}: {one['reason']}" for one in plan.summed(rules)] == [
+        "allow 4222/tcp from 192.0.2.1, 2001:db8::1 (nats/client): missing",
+        "allow 4222/tcp from 192.0.2.9 (nats/client): stale",
+        "IPv6 only: allow 22/tcp from any (host/ssh): missing",
+        "ufw: is inactive",
     ]

@@ -25,7 +25,7 @@ NODE, ADMIN, NATS = "kontinuum-node-server", "kontinuum-node-admin", "nats-serve
 DATABASE = "/var/lib/kontinuum-node/data/node.db"
 BACKUP, KEY_BACKUP = "20261121T110000Z-000381-5be0c1", "20261002T081141Z-000001-4cec46"
 TAKEN = backup_catalogue.stored_at("2026-11-21T11:00:00Z")
-NOTHING: dict[str, list[Any]] = {area: [] for area in (*AREAS, "preflight", "staged", "rollout", "start")}
+NOTHING: dict[str, list[Any]] = {area: [] for area in (*AREAS, "preflight", "staged", "waits", "rollout", "start")}
 
 
 def shown(page: str, begin: str) -> str:
@@ -55,7 +55,7 @@ def test_the_status_of_a_fleet() -> None:
     looks = {
         "anchor1": look({NATS: broker}),
         "relay1": look({NODE: seen(since="Sat 2026-11-21 10:47:55 UTC"), NATS: broker}, staged=[staged], rollout=[reload], config=[config]),
-        "home1": {"unreachable": True},
+        "home1": {"away": True},
     }
     rows = status.rows({name: {"host": {"tier": tier}} for name, tier in tiers.items()}, looks)
     assert status.render(rows) == shown("guides/verify.md", "HOST     TIER")

@@ -16,7 +16,7 @@ SPECS = {name: {"host": {"tier": tier}} for name, tier in (("relay1", "tier1"), 
 def look(**plan: Any) -> dict[str, Any]:
     areas = {area: [] for area in ("account", "release", "config", "unit", "firewall", "backup", "drill")}
     service = {"release": "1.0.1", "installed": ["1.0.1"], "state": "active", "since": "Sat 2026-11-21 08:30:00 UTC", "restarts": 0, "ready": True}
-    return {"plan": {**areas, "staged": [], "rollout": [], "services": {"icnd": service}, **plan}, "facts": {"clock": {"time": NOW}}}
+    return {"plan": {**areas, "staged": [], "waits": [], "rollout": [], "services": {"icnd": service}, **plan}, "facts": {"clock": {"time": NOW}}}
 
 
 def test_a_service_that_runs() -> None:
@@ -38,12 +38,13 @@ def test_what_waits_is_said_shortly() -> None:
     seen = look(
         rollout=[{"service": "icnd", "action": "restart", "item": "icnd.service", "reason": reason} for reason in ("one", "two")],
         staged=[{"service": "icnd", "item": "icnd 1.1.0", "reason": "staged", "action": "stage"}],
+        waits=[{"service": "icnd", "item": "icnd", "reason": "transaction r1 of ada has the service", "action": "wait"}],
         config=[{"service": "icnd", "item": "/etc/icn", "reason": "mode"}],
         firewall=[{"service": "", "item": "ufw", "reason": "is inactive"}],
     )
     rows = status.rows(SPECS, {"relay1": seen})
     assert [(row["service"], row["pending"]) for row in rows] == [
-        ("icnd", ["restart", "staged: 1.1.0", "differs: config (1)"]),
+        ("icnd", ["restart", "staged: 1.1.0", "transaction r1 of ada has the service", "differs: config (1)"]),
         (None, ["differs: firewall (1)"]),
     ]
 
@@ -51,7 +52,7 @@ def test_what_waits_is_said_shortly() -> None:
 @pytest.mark.parametrize(
     ("seen", "state"),
     [
-        pytest.param({"unreachable": True, "msg": "ssh: no route"}, "unreachable", id="unreachable"),
+        pytest.param({"away": True, "msg": "ssh: no route"}, "unreachable", id="unreachable"),
         pytest.param({"msg": "no python"}, "not seen: no python", id="module-failed"),
         pytest.param({}, "not seen: no answer", id="nothing"),
         pytest.param(look(services={}), "reachable", id="without-services"),
@@ -98,7 +99,7 @@ def test_since_in_words(seconds: int | None, text: str) -> None:
 
 
 def test_the_table() -> None:
-    rows = status.rows(SPECS, {"relay1": look(), "home1": {"unreachable": True}})
+    rows = status.rows(SPECS, {"relay1": look(), "home1": {"away": True}})
     assert status.render(rows).splitlines() == [
         "HOST    TIER   SERVICE  RELEASE  READY  SINCE  STATE        PENDING",
         "relay1  tier1  icnd     1.0.1    yes    10m1s  active       -",
