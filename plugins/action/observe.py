@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.hearth.fleet.plugins.module_utils.slices import without_content
@@ -18,7 +20,7 @@ class ActionModule(ActionBase):
     """Adds what only the controller knows: the time, and what DNS says."""
 
     def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
-        """Return the module's plan."""
+        """Return the module's plan; where the task puts up with a host that cannot be reached, ``away`` and a warning instead."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         specs = self._task.args["specs"]
         wanted = without_content(specs)
@@ -29,9 +31,22 @@ class ActionModule(ActionBase):
             "probe": self._task.args.get("probe", False),
             "every": self._task.args.get("every", False),
         }
-        result.update(self._execute_module(module_name="hearth.fleet.observe", module_args=arguments, task_vars=task_vars))
+        try:
+            result.update(self._execute_module(module_name="hearth.fleet.observe", module_args=arguments, task_vars=task_vars))
+        except AnsibleConnectionFailure as error:
+            # As "unreachable" it would be shown as an error, and with any_errors_fatal be one, although it is put up with.
+            if not self._task.ignore_unreachable:
+                raise
+            result.update(away=True, msg=str(error), warnings=[away_warning(specs["host"], str(error))])
         result.pop("invocation", None)  # as long as the whole desired state, and nobody's business
         return result
+
+
+def away_warning(host: Mapping[str, Any], said: str) -> str:
+    """Return what is to be known about a host that cannot be reached; ``said`` is the connection's error."""
+    tier = host["tier"]
+    left = f": it is left for the next run, as {tier} may be off (fleet_tiers.{tier}.offline: skip)" if host["offline"] == "skip" else ""
+    return f"{host['name']} cannot be reached{left}; {' '.join(said[max(0, said.rfind('ssh: ')) :].split())}"
 
 
 def _resolve(name: str) -> list[str]:

@@ -17,11 +17,13 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.utils.yaml import from_yaml
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
+from ansible.utils.display import Display
 
-from ansible_collections.hearth.fleet.plugins.module_utils import drill_slice, service_spec, slices
+from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, service_spec, slices
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, suggest
+from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 ROLES_WITH_INPUTS = ("account", "release", "config", "unit", "firewall", "backup", "drill", "preflight", "rollout")
@@ -81,6 +83,14 @@ class Variables:
             return {}
         return dict(found or {})
 
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """Return a variable of the fleet, templated; empty when it is not set or no mapping (then a mistake says so)."""
+        found = self.get(name) or {}
+        if isinstance(found, Mapping):
+            return found
+        FLEET.fields[name].kind.read(found, name, self._mistakes)
+        return {}
+
     def template_file(self, path: str) -> str:
         """Return a template file of the user's, rendered with this host's variables."""
         text = self._action.read_text(path, "templates")
@@ -112,6 +122,8 @@ def remedy_for(said: str) -> str:
     """Return what to do about a variable that cannot be read, from what Ansible said of it; empty where nobody knows."""
     if "is undefined" in said:
         return "define it, for example in group_vars/all.yml (secrets: in a vault), or correct its name"
+    if "has no attribute" in said:
+        return "write that key into the mapping that the template looks it up in, or correct its name"
     if "vault" in said.lower() or "decrypt" in said.lower():
         return "give --vault-id or --ask-vault-pass, or encrypt it again"
     return ""
@@ -148,6 +160,8 @@ class ActionModule(ActionBase):
         if mistakes:
             result.update(failed=True, msg=str(InventoryError(mistakes)))
         else:
+            for warning in warnings_of(fleet, specs, whole=self._task._role is None):  # those of the result would be hidden with it
+                Display().warning(warning)
             # The specs carry secrets; an error never does, so only they are hidden.
             result.update(specs=specs, changed=False, _ansible_no_log=True)
         return result
@@ -165,7 +179,7 @@ class ActionModule(ActionBase):
 
     def _host(self, variables: Variables, task_vars: Mapping[str, Any], mistakes: list[Mistake]) -> service_spec.Host:
         depths = {group.name: (group.depth, group.priority, group.name) for group in self._groups(task_vars, variables.host)}
-        fleet = {name: variables.get(name) or {} for name in FLEET_VARIABLES[1:]}
+        fleet = {name: variables.mapping(name) for name in FLEET_VARIABLES[1:]}
         known = (*FLEET_VARIABLES, *HOST_VARIABLES, "fleet_service_specs", "fleet_plan", "fleet_observe", "fleet_hosts")
         for name in variables.names():
             if name.startswith("fleet_") and name not in known:
@@ -247,6 +261,17 @@ class ActionModule(ActionBase):
     def _inventory_directories(self) -> list[str]:
         sources = self._task.get_variable_manager()._inventory._sources if self._task.get_variable_manager() else []
         return [source if os.path.isdir(source) else os.path.dirname(source) for source in map(str, sources) if os.path.exists(source)]
+
+
+def warnings_of(fleet: service_spec.Fleet, specs: Mapping[str, Mapping[str, Any]], *, whole: bool) -> list[str]:
+    """Return what is no mistake of the inventory, but hardly meant; ``whole``: for all roles, not for one that is used alone."""
+    found = []
+    if whole and not any(host.placement for host in fleet.hosts.values()):
+        found.append("there is no fleet_placement, so that no host has a service; is -i the whole inventory, with its group_vars?")
+    unstored = backup_slice.unstored(specs)
+    if unstored:
+        found.append(f"there is no store (backup_store), so that nothing is backed up: {', '.join(unstored)}")
+    return found
 
 
 def _trusted(text: str) -> str:

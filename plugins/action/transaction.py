@@ -33,7 +33,7 @@ display = Display()
 
 
 class ActionModule(ActionBase):
-    """Asks the module again and again for state=done; passes every other state through."""
+    """Asks the module again and again for state=done, and once for each of ``tasks``; passes every other state through."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -42,12 +42,26 @@ class ActionModule(ActionBase):
         """Return what became of the transaction."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        if self._task.args.get("state", "done") != "done" or self._task.check_mode:
+        if "tasks" in self._task.args:
+            result.update(self._prepare(self._task.args["tasks"], task_vars))
+        elif self._task.args.get("state", "done") != "done" or self._task.check_mode:
             result.update(self._execute_module(task_vars=task_vars))
         else:
             result.update(self._to_the_end(task_vars))
         result.pop("invocation", None)  # contents of files, and as long as they are
         return result
+
+    def _prepare(self, tasks: list[dict[str, Any]], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Have a host prepare several orders; what is wrong with any of them is said at once, in the module's own words."""
+        answers = []
+        for task in tasks:
+            order = {name: task[name] for name in ("order", "files", "unit", "binaries")}
+            answers.append(self._execute_module(module_args={"state": self._task.args["state"], **order}, task_vars=task_vars))
+            if answers[-1].get("unreachable"):
+                return dict(answers[-1])
+        problems = [str(answer.get("msg", "")) for answer in answers if answer.get("failed")]
+        found = {"changed": any(answer.get("changed") for answer in answers)}
+        return {**found, "failed": True, "msg": "\n\n".join(problems)} if problems else found
 
     def _to_the_end(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         host = task_vars["inventory_hostname"]

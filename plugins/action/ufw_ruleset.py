@@ -43,10 +43,12 @@ class ActionModule(ActionBase):
         """Return what to add to the result: the confirmation, or the failure with what has become of the host."""
         started = time.monotonic()
         problem = ""
-        phase = "confirm_local" if self._connection.transport == "local" else "confirm"
+        local = self._connection.transport == "local"
+        phase = "confirm_local" if local else "confirm"
         for _attempt in attempts(confirm_seconds):
             # A connection that is open already passes every firewall, so only a new one proves anything.
-            self._connection.reset()
+            if not local:
+                self._connection.reset()
             try:
                 answer = self._call({"phase": phase, "token": token}, task_vars)
             except AnsibleConnectionFailure as error:

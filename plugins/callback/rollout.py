@@ -394,7 +394,7 @@ class CallbackModule(Default):  # type: ignore[misc]  # ansible-core ships no ty
     @harmless
     def _note_failure(self, result: Any) -> None:
         if not self._first_failure and not getattr(_task(result), "ignore_unreachable", False):
-            said = rollout_report.text(_data(result).get("msg"))
+            said = rollout_report.text("; ".join(_of_items(_data(result))) or _data(result).get("msg"))
             self._first_failure = f"{result._host.get_name()}, {_task(result).get_name()}: {said}"
 
     def _add(self, event: dict[str, Any]) -> None:
@@ -510,6 +510,12 @@ def _task(result: Any) -> Any:
 def _data(result: Any) -> Mapping[str, Any]:
     found: Mapping[str, Any] = result._result
     return found
+
+
+def _of_items(data: Mapping[str, Any]) -> list[str]:
+    """Return what the failed items of a loop said; the loop itself only says that there are some. ansible-core 2.21 does not mark them."""
+    items = [one for one in data.get("results") or [] if isinstance(one, Mapping) and (one.get("failed") or "exception" in one)]
+    return [str(one["msg"]) for one in items if one.get("msg")]
 
 
 def _action(result: Any) -> str:

@@ -6,14 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from ansible.plugins.loader import lookup_loader
 
 from ansible_collections.hearth.fleet.plugins.module_utils.preflight_policy import refusal
 from ansible_collections.hearth.fleet.plugins.module_utils.table import render, render_findings
 
 
+def shown(text: str) -> str | list[str]:
+    """Return a text as the callback shows it legibly: whole where results are YAML, line by line where they are JSON."""
+    formats = lookup_loader.get("config").run(["result_format"], variables={}, plugin_type="callback", plugin_name="default", on_missing="skip")
+    return text if formats == ["yaml"] else text.splitlines()
+
+
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self) -> dict[str, Callable[..., str]]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"findings_table": render_findings, "preflight_refusal": refusal, "table": render}
+        return {"findings_table": render_findings, "preflight_refusal": refusal, "shown": shown, "table": render}

@@ -8,14 +8,13 @@ Every function returns the finished value, or raises ValueError with the problem
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_names
+from ansible_collections.hearth.fleet.plugins.module_utils.account_formats import ssh_key_parts
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe
 
 CHANGES = "changes"
@@ -69,26 +68,10 @@ def _polymod(values: Sequence[int]) -> int:
 
 def _require_ssh(text: str) -> None:
     kind, key = text.split()[:2]
-    try:
-        blob = base64.b64decode(key, validate=True)
-    except (ValueError, binascii.Error):
-        blob = b""
-    parts = _ssh_parts(blob)
+    parts = ssh_key_parts(key)
     sound = bool(parts) and parts[0] == kind.encode() and (len(parts) == 3 if kind == "ssh-rsa" else len(parts) == 2 and len(parts[1]) == 32)
     if not sound or "\n" in text:
         raise ValueError(f"{describe(text)} is not a whole {kind} public key; copy the line of the .pub file")
-
-
-def _ssh_parts(blob: bytes) -> list[bytes]:
-    """Return the parts of an SSH public key, each preceded by its length; nothing for what is cut or has more."""
-    parts = []
-    while blob:
-        size = int.from_bytes(blob[:4], "big")
-        if len(blob) < 4 + size:
-            return []
-        parts.append(blob[4 : 4 + size])
-        blob = blob[4 + size :]
-    return parts
 
 
 def keep(value: Any) -> int:

@@ -135,6 +135,12 @@ def _order(
 # What is written for the whole fleet
 
 
+def unstored(specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the services of a fleet that have backups on a host that knows no store, so that none are made; ``specs`` by host."""
+    backups = [spec["backup"] for spec in specs.values() if not spec["backup"]["jobs"]]
+    return sorted({one["service"] for backup in backups for one in backup["sets"]})
+
+
 def _store(inputs: Inputs, read: Callable[[str], str], mistakes: list[Mistake]) -> dict[str, Any] | None:
     """Return the store, checked, with the text of its ``ca``; None where there is none, or it is wrong."""
     given = {key: value for key, value in inputs["backup_store"].items() if value is not None}

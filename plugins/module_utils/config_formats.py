@@ -123,7 +123,7 @@ class _Tree:
 
 
 def _not_a_mapping(content: Any, path: str, name: str) -> Mistake:
-    return Mistake(path, f"{_kind(content)} has no {name} form at the top of a file", "write a mapping")
+    return Mistake(path, f"{_kind(content)} has no {name} form at the top of a file", "write a mapping, or format: text for a text as it is")
 
 
 def _key_is_no_text(key: Any, path: str) -> Mistake:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils.account_formats import CRYPT_HASH, MAKE_HASH, NO_HASH, SSH_KEY
+from ansible_collections.hearth.fleet.plugins.module_utils.account_formats import CRYPT_HASH, MAKE_HASH, NO_HASH, SSH_KEY, ssh_key_parts
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import InventoryError, Mistake
 
 Wanted = Mapping[str, Any]
@@ -119,8 +119,8 @@ def _operator_mistakes(operator: Wanted, at: str) -> list[Mistake]:
             Mistake(f"{at}.ssh_keys", "no key would lock the operator out", "leave ssh_keys out to leave the keys alone, or write state: absent")
         )
     for index, key in enumerate(operator.get("ssh_keys") or ()):
-        if "\n" in key.strip() or not SSH_KEY.fullmatch(key.strip()):
-            mistakes.append(
-                Mistake(f"{at}.ssh_keys[{index}]", "not a public key as OpenSSH writes it", "write the line of the .pub file: ssh-ed25519 AAAA… me")
-            )
+        match = SSH_KEY.fullmatch(key.strip()) if "\n" not in key.strip() else None
+        if match is None or not ssh_key_parts(match["blob"]):
+            problem = "this public key is not whole" if match else "not a public key as OpenSSH writes it"
+            mistakes.append(Mistake(f"{at}.ssh_keys[{index}]", problem, "write the line of the .pub file: ssh-ed25519 AAAA… me"))
     return mistakes

@@ -33,7 +33,7 @@ from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 
-_CANDIDATE = re.compile(r"\.hearth-[0-9a-f]{12}~(?P<name>.+)", re.DOTALL)
+_CANDIDATE = re.compile(r"\.hearth-[0-9a-f]{12}-(?P<name>.+)", re.DOTALL)
 DEFAULT_MODE = {"file": "0644", "directory": "0755"}
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _ARTICLES = {"file": "a file", "directory": "a directory", "link": "a symbolic link", "other": "a special file"}
@@ -48,16 +48,15 @@ def look(wanted: Sequence[Wanted]) -> dict[str, dict[str, Any]]:
     ``sha256``, a link's ``target``, a directory's ``empty``; and ``leftovers``, the candidates that an interrupted run
     left behind for this path.
     """
-    listings: dict[str, list[str]] = {}
+    listings: dict[str, list[tuple[str, str]]] = {}
     observed = {}
     for one in wanted:
         path = one["path"]
         parent, name = os.path.split(path)
         if parent not in listings:
             listings[parent] = _candidates_in(parent)
-        leftovers = [
-            os.path.join(parent, found) for found in listings[parent] if found.endswith("~" + name) and _is_abandoned(os.path.join(parent, found))
-        ]
+        candidates = [os.path.join(parent, found) for found, target in listings[parent] if target == name]
+        leftovers = [candidate for candidate in candidates if _is_abandoned(candidate)]
         observed[path] = {**_observe(path), "leftovers": leftovers}
     return observed
 
@@ -192,11 +191,13 @@ def _group_name(gid: int) -> str:
         return str(gid)
 
 
-def _candidates_in(directory: str) -> list[str]:
+def _candidates_in(directory: str) -> list[tuple[str, str]]:
+    """Return the names of the candidates in a directory, sorted, each with the name that it was to get."""
     try:
-        return sorted(name for name in os.listdir(directory) if _CANDIDATE.fullmatch(name))
+        names = sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    return [(name, match["name"]) for name in names for match in [_CANDIDATE.fullmatch(name)] if match]
 
 
 def _is_abandoned(path: str) -> bool:

@@ -4,7 +4,7 @@
 """Put paths in place: what the modules ``paths`` and ``units`` do where a host differs (see ``paths``), and how they show it.
 
 All new files of a call are written beside their targets as *candidates*, under hidden names that end like the target's
-(``.hearth-<random>~node.toml``), given their owner and mode, flushed to disk and validated, before the first of them
+(``.hearth-<random>-node.toml``), given their owner and mode, flushed to disk and validated, before the first of them
 replaces anything. Whatever fails before that leaves every old file as it was.
 """
 
@@ -73,14 +73,18 @@ def apply(wanted: Sequence[Wanted], observed: Mapping[str, Mapping[str, Any]], d
         _replace(candidates, due)
 
 
-def rehearse(wanted: Sequence[Wanted], differences: Sequence[Difference]) -> None:
+def rehearse(wanted: Sequence[Wanted], differences: Sequence[Difference], *, complete: bool = False) -> None:
     """Do what a review may do of `apply`: find what it would refuse, and have the new files validated where possible.
 
     Candidates stand beside their targets for that moment, because what a configuration includes may be relative to it.
     Where a new file that it may include cannot be made yet, as its directory is yet to come, a validator's objection proves nothing.
+    ``complete``: nobody else is about to make a service's directories, so that one without a directory above it is refused.
     Raises FleetError as `apply` would. Nothing stays behind.
     """
     due = _due(wanted, differences)
+    orphans = [one["path"] for one in due if complete and state_of(one) == "directory" and one.get("service") and not _has_parent(one, wanted)]
+    if orphans:
+        raise FleetError("\n".join(map(_no_directory, orphans)))
     judged = {one.get("service") for one in due if one.get("validate")} - {None, ""}
     files = [one for one in due if state_of(one) == "file" and (one.get("validate") or (one.get("service") in judged and _is_new(one)))]
     possible = [one for one in files if (_can_validate(one) if one.get("validate") else _can_write(one))]
@@ -224,7 +228,8 @@ def _candidate(one: Wanted) -> Iterator[_Candidate]:
 
 
 def _candidate_name(path: str) -> str:
-    return f".hearth-{secrets.token_hex(6)}~{os.path.basename(path)}"
+    """Return a hidden name without anything that a validator could take for a pattern, as unbound-checkconf does with ``~``."""
+    return f".hearth-{secrets.token_hex(6)}-{os.path.basename(path)}"
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -374,9 +379,7 @@ def _status(part: str, directory: int, path: str) -> os.stat_result:
     try:
         status = os.stat(part, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        raise FleetError(
-            f"{path}: its directory {os.path.dirname(path)} does not exist\n  → list the directory before it, or install the package that brings it"
-        ) from None
+        raise FleetError(_no_directory(path)) from None
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
         raise FleetError(f"{path}: {part!r} on the way to it is not a directory; move it away")
     return status
@@ -423,12 +426,22 @@ def _can_write(one: Wanted) -> bool:
     return os.path.isdir(os.path.dirname(one["path"])) and _has_account(owner_of(one)) and _has_group(group_of(one))
 
 
+def _has_parent(one: Wanted, wanted: Sequence[Wanted]) -> bool:
+    """Return whether the directory above is there, or is one of the wanted ones."""
+    parent = os.path.dirname(one["path"])
+    return os.path.exists(parent) or any(other["path"] == parent and state_of(other) == "directory" for other in wanted)
+
+
+def _no_directory(path: str) -> str:
+    return f"{path}: its directory {os.path.dirname(path)} does not exist\n  → list that directory, too, or install the package that brings it"
+
+
 def _is_new(one: Wanted) -> bool:
     return not os.path.lexists(one["path"])
 
 
 def _validate(candidates: Sequence[_Candidate], wanted: Sequence[Wanted], appeared: contextlib.ExitStack) -> None:
-    """Have the candidates read by their validators. Raises FleetError with a validator's own words if one objects.
+    """Have the candidates read by their validators. Raises FleetError with the own words of all that object.
 
     A file may include another one that is new, too. So where a validator objects, the new files that have none or have passed theirs get
     their names, which they lose when ``appeared`` is left, and it is asked again.
@@ -440,7 +453,7 @@ def _validate(candidates: Sequence[_Candidate], wanted: Sequence[Wanted], appear
         waiting = [candidate for candidate, _said in objections]
         passed = [candidate for candidate in hidden if candidate not in waiting]
         if objections and not passed:
-            raise FleetError(objections[0][1])
+            raise FleetError("\n".join(said for _candidate, said in objections))
         for candidate in passed if objections else ():
             _appear(candidate, appeared)
             hidden.remove(candidate)
@@ -464,7 +477,9 @@ def _objection(candidate: _Candidate, wanted: Sequence[Wanted]) -> str:
         output = output.replace(word, "********")
     said = output.replace(candidate.path, path).strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
     heading = f"{path} was rejected by its validator ({_outcome(code)}); {_KEPT}.\n  command: {' '.join(command)}"
-    return "\n".join([heading, *(f"  | {line}" for line in said)])
+    service = candidate.wanted.get("service")
+    remedy = [f"  → correct what fleet_services.{service}.config says of it"] if service else []
+    return "\n".join([heading, *(f"  | {line}" for line in said), *remedy])
 
 
 def _outcome(code: int | None) -> str:

@@ -70,7 +70,8 @@ class ListOf(Kind):
         if not isinstance(value, (list, tuple)):
             if self.single and value is not None:
                 return [self.item.read(value, path, mistakes)]
-            mistakes.append(Mistake(path, f"{describe(value)} is not a list", f"write a list of {self.item.label}"))
+            remedy = "make it an item of a list: begin it with '- '" if isinstance(value, Mapping) else f"write a list of {self.item.label}"
+            mistakes.append(Mistake(path, f"{describe(value)} is not a list", remedy))
             return None
         return [self.item.read(item, join_path(path, index), mistakes) for index, item in enumerate(value)]
 
@@ -98,7 +99,10 @@ class MapOf(Kind):
         for key, item in value.items():
             below = join_path(path, key)
             if not isinstance(key, str) or not re.fullmatch(self.key, key):
-                mistakes.append(Mistake(below, f"{key!r} is not a {self.key_label}", f"a {self.key_label} looks like {self.key}"))
+                words = self.key.split("|") if re.fullmatch(r"[\w|]+", self.key) else []
+                called = f"{'an' if self.key_label[0] in 'aeiou' else 'a'} {self.key_label}"
+                remedy = f"write one of {', '.join(words)}" if words else f"{called} looks like {self.key}"
+                mistakes.append(Mistake(below, f"{key!r} is not {called}", remedy))
                 continue
             finished[key] = self.item.read(item, below, mistakes)
         return finished
@@ -122,12 +126,16 @@ class OneOf(Kind):
             if not found:
                 return finished
             attempts.append(found)
-        # A mapping that fits no kind was meant for the record: its own mistakes help more than "is none of".
+        # What fits no kind was meant for the nearest one, whose own mistakes help more than "is none of".
+        scalars = [tried for kind, tried in zip(self.kinds, attempts) if isinstance(kind, Scalar)]
         if isinstance(value, (Mapping, list)):
             nearest = min(attempts, key=lambda tried: (all(one.path == path for one in tried), len(tried)))
             mistakes.extend(nearest)
+        elif scalars:
+            mistakes.extend(scalars[0])
         else:
-            mistakes.append(Mistake(path, f"{describe(value)} is not {self.label}"))
+            forms = [f"{{{name}: …}}" for kind in self.kinds if isinstance(kind, Record) for name, one in kind.fields.items() if one.required]
+            mistakes.append(Mistake(path, f"{describe(value)} is not {self.label}", f"write {' or '.join(forms)}" if forms else ""))
         return None
 
 
@@ -161,8 +169,13 @@ class Record(Kind):
             return None
         for key in value:
             if key not in self.fields:
-                mistakes.append(Mistake(join_path(path, key), "unknown key", suggest(str(key), self.fields)))
+                mistakes.append(Mistake(join_path(path, key), "unknown key", self._where_known(str(key))))
         return {name: self._read_field(name, one, value, path, mistakes) for name, one in self.fields.items()}
+
+    def _where_known(self, key: str) -> str:
+        """Return where a key that is unknown here belongs: below one of the keys, or in another spelling."""
+        below = [name for name, one in self.fields.items() if isinstance(one.kind, Record) and key in one.kind.fields]
+        return f"write it under {' or '.join(below)}" if below else suggest(key, self.fields)
 
     @staticmethod
     def _read_field(name: str, one: Field, value: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Any:
@@ -179,7 +192,7 @@ class Record(Kind):
 
 
 def describe(value: object) -> str:
-    """Return a value as an error names it: ``1.1 (a number)``."""
+    """Return a value as an error names it: ``1.1 (a number)``, ``{path, content} (a mapping)``."""
     names = {
         "bool": "a truth value",
         "int": "a number",
@@ -190,7 +203,7 @@ def describe(value: object) -> str:
         "NoneType": "nothing",
     }
     name = names.get(type(value).__name__, type(value).__name__)
-    shown = repr(value)
+    shown = f"{{{', '.join(map(str, value))}}}" if isinstance(value, dict) else repr(value)  # among its values may be secrets
     return f"{shown if len(shown) <= 60 else shown[:57] + '...'} ({name})"
 
 

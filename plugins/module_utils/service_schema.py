@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_formats
+from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_formats
 from ansible_collections.hearth.fleet.plugins.module_utils.headers import is_line
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
     ANY,
@@ -99,6 +99,8 @@ def _url(*schemes: str) -> Scalar:
 def _probe(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"tcp://[^\s/]+:\d{1,5}", value):
         return value
+    if isinstance(value, str) and not value.startswith(("http://", "https://")):
+        raise ValueError(f"{value!r} is not a URL; write it like http://127.0.0.1:8080/ready, or tcp://127.0.0.1:8080 where only a port answers")
     return _url("http", "https").parse(value)
 
 
@@ -194,7 +196,18 @@ REQUEST = OneOf(
                 "json": Field(MapOf(ANY), "Keys (dotted paths) of the JSON answer and the values they must have.", default=dict),
             },
         ),
-        Record(optional=True, label="command", fields={"command": Field(ARGV, "A command; exit status 0 is success.", required=True)}),
+        Record(
+            optional=True,
+            label="command",
+            fields={
+                "command": Field(
+                    ARGV,
+                    "A command; exit status 0 is success. It runs as the service does: as its account, with its `environment` and `secrets` "
+                    "as they were when the daemon was started, but outside of its sandbox. No secret may be among its arguments.",
+                    required=True,
+                )
+            },
+        ),
         Record(optional=True, label="signal", fields={"signal": Field(SIGNAL, "A signal for the daemon's main process.", required=True)}),
     )
 )
@@ -228,7 +241,11 @@ ARTIFACT = Record(
             Record(
                 optional=True,
                 fields={
-                    "type": Field(choice("ssh", "minisign"), "Who verifies: `ssh-keygen -Y verify` or minisign.", required=True),
+                    "type": Field(
+                        choice("ssh", "minisign"),
+                        "Made by `ssh-keygen -Y sign` or by `minisign -S`. The host checks it, with ssh-keygen or with openssl.",
+                        required=True,
+                    ),
                     "key": Field(TEXT, "The one signer's public key.", required=True),
                     "identity": Field(TEXT, "ssh: the signer's identity, as in an allowed-signers file.", default="release"),
                     "namespace": Field(TEXT, "ssh: the namespace that was signed for.", default="file"),
@@ -240,7 +257,11 @@ ARTIFACT = Record(
             ),
             "A signature that must verify with one pinned key before anything runs.",
         ),
-        "format": Field(choice("auto", "binary", "tar.gz", "tar.xz", "zip"), "How the artifact is packed; `auto` goes by its name.", default="auto"),
+        "format": Field(
+            choice(*archive.FORMATS),
+            "How the artifact is packed; `auto` goes by its name, in which `.gz` without `.tar` is one compressed binary.",
+            default="auto",
+        ),
         "headers": Field(
             MapOf(Scalar("secret text", _secret), key_label="header", confidential=True),
             "Headers for the download, for example a token. Never shown.",
@@ -263,7 +284,8 @@ CONFIG_FILE = Record(
         "secret": Field(FLAG, "The file holds secrets: 0600, and its content is never shown.", default=False),
         "validate": Field(
             ARGV,
-            "The daemon's own check of a candidate, run before it replaces the old file; `{path}` stands for the candidate.",
+            "The daemon's own check of a candidate, run before it replaces the old file; `{path}` stands for the candidate. It has the service's "
+            "account, and none of its environment and secrets: these may be candidates themselves.",
             default=list,
             example="[icnd, --config, '{path}', --validate-config]",
         ),
@@ -303,7 +325,9 @@ PORTS = Record(
 
 BOOTSTRAP = Record(
     fields={
-        "command": Field(ARGV, "What to run, as the service's account, before the first start.", required=True),
+        "command": Field(
+            ARGV, "What to run, as the service's account and with its `environment` and `secrets`, before the first start.", required=True
+        ),
         "creates": Field(ABSOLUTE, "The path that shows it was done; it never runs again while that exists.", required=True),
         "timeout": Field(DURATION, "How long it may take.", default=120),
     },
@@ -537,7 +561,12 @@ DRILL = Record(
 BACKUP_SET: dict[str, Field] = {
     "databases": Field(ListOf(DATABASE), "Databases, taken consistently while the daemon writes.", default=list),
     "files": Field(ListOf(ABSOLUTE), "Files and directories.", default=list),
-    "command": Field(ARGV, "The service's own backup command, run as `user`; `{output}` stands for the file that it must write.", default=list),
+    "command": Field(
+        ARGV,
+        "The service's own backup command, run as `user` with the service's `environment` and `secrets`; `{output}` stands for the file that it "
+        "must write.",
+        default=list,
+    ),
     "schedule": Field(
         Scalar("schedule", backup_formats.schedule),
         "When: `hourly`, `daily`, `weekly`, `monthly`, a systemd calendar expression, or `changes`: whenever one of the files changes.",

@@ -23,6 +23,9 @@ from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, SERVICE_NAME, TIER
 
 BINARIES = "/usr/local/bin"
+RELEASES = "/opt"
+"""Where every service keeps its releases, in a directory of its own."""
+
 SYSTEM_DIRECTORIES = ("/", "/etc", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/opt", "/srv", "/run", "/home", "/root", "/tmp")
 """Directories that belong to the distribution: the collection never sets their owner or mode."""
 
@@ -39,6 +42,9 @@ HOST_UNITS = ("cron", "dbus", "networking", "nftables", "rsyslog", "ssh", "sshd"
 """Units of the distribution without which a host cannot be reached or kept; so are those that begin with one of HOST_UNIT_PREFIXES."""
 
 HOST_UNIT_PREFIXES = ("hearth-", "systemd-")
+
+_TELLING = 8
+"""A secret of so many characters does not stand in an argument by accident."""
 
 _NAMED_LISTS = {"ports": "name", "config": "path", "directories": "path", "bootstrap": "creates"}
 """Lists of a service whose items are merged by a key of theirs, so that an override can change one port of three."""
@@ -212,6 +218,21 @@ def check_fleet(fleet: Fleet) -> list[Mistake]:
     return sorted(set(mistakes))
 
 
+def _check_overridden(fleet: Fleet, known_services: Collection[str]) -> list[Mistake]:
+    """Return the mistakes in what overrides name, also where they hold for no host that runs the service, which nobody else reads."""
+    mistakes = set()
+    for host in fleet.hosts.values():
+        for layer, services in host.overrides.items():
+            for name, override in services.items() if isinstance(services, Mapping) else ():
+                path = join_path(join_path("fleet_overrides", layer), name)
+                if name not in known_services:
+                    mistakes.add(Mistake(path, f"{name!r} is not in fleet_services", suggest(str(name), known_services)))
+                for key in override if isinstance(override, Mapping) else ():
+                    if key not in SERVICE.fields:
+                        mistakes.add(Mistake(join_path(path, key), "unknown key", suggest(str(key), SERVICE.fields)))
+    return sorted(mistakes)
+
+
 def _check_names(services: Iterable[Any], mistakes: list[Mistake]) -> None:
     """Check the names of services: each becomes a unit, an account and directories."""
     for name in services:
@@ -272,6 +293,7 @@ def finish_service(
     if spec is not None and not found:
         spec["name"] = name
         _fill(spec, found, path)
+        _place_commands(spec, path, origins)
         _join_sources(spec, host, fleet, found, path)
         _check(spec, found, path)
         _check_units(spec, host, known_services, found, path)
@@ -318,9 +340,7 @@ def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     spec["environment_file"] = spec["environment_file"] or f"/etc/{name}/{name}.env"
     for _where, request in _requests(spec, ""):
         named = [secret for value in request["headers"].values() for secret in headers.references(value)]
-        request["secret_files"] = {
-            key: {"path": secret_path(spec, key), "as": spec["secrets"][key]["as"]} for key in sorted(set(named)) if key in spec["secrets"]
-        }
+        request["secret_files"] = {key: _secret_file(spec, key) for key in sorted(set(named)) if key in spec["secrets"]}
     if spec["rollout"]["canary_soak"] is None:
         spec["rollout"]["canary_soak"] = spec["rollout"]["soak"]
     spec["unit"]["name"] = f"{name}.service"
@@ -346,15 +366,42 @@ def secret_path(spec: Mapping[str, Any], key: str) -> str:
     return str(spec["environment_file"]) if spec["secrets"][key]["as"] == "environment" else f"/etc/{spec['name']}/credentials/{key}"
 
 
+def _secret_file(spec: Mapping[str, Any], key: str) -> dict[str, str]:
+    """Return where a host finds a secret, and whose daemon has it, too (see ``headers.read_secrets``)."""
+    kind = spec["secrets"][key]["as"]
+    return {"path": secret_path(spec, key), "as": kind, **({} if kind == "request" else {"service": spec["name"]})}
+
+
 def _requests(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the requests of a service that may have headers, each with its inventory path."""
+    for where, request in _asked(spec, path):
+        if "url" in request:
+            yield where, request
+    for index, analysis in enumerate(spec["rollout"]["analysis"]):
+        yield f"{path}.rollout.analysis[{index}]", analysis
+
+
+def _asked(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what a service is asked, unless it is a plain URL, each with its inventory path."""
     for section, keys in (("health", ("ready", "live", "version")), ("drain", ("request", "done", "resume"))):
         for key in keys:
             request = (spec[section] or {}).get(key)
-            if isinstance(request, dict) and "url" in request:
+            if isinstance(request, dict):
                 yield f"{path}.{section}.{key}", request
-    for index, analysis in enumerate(spec["rollout"]["analysis"]):
-        yield f"{path}.rollout.analysis[{index}]", analysis
+
+
+def _asked_in_drills(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what a service is asked in drills alone, each with its inventory path."""
+    for name, one in backup_spec.sets_of(spec).items():
+        if isinstance(one["drill"]["ready"], dict):
+            yield f"{path}.backup{'' if name == backup_spec.DATA else f'.more.{name}'}.drill.ready", one["drill"]["ready"]
+
+
+def _place_commands(spec: Mapping[str, Any], path: str, origins: Mapping[str, str]) -> None:
+    """Have the commands that are asked say where they are written: a host says so where there is no such program."""
+    for where, request in (*_asked(spec, path), *_asked_in_drills(spec, path)):
+        if "command" in request:
+            request["where"] = original_path(f"{where}.command", origins)
 
 
 def _join_sources(spec: dict[str, Any], host: Host, fleet: Fleet, mistakes: list[Mistake], path: str) -> None:
@@ -411,10 +458,12 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_config,
         _check_secrets,
         _check_headers,
+        _check_arguments,
         _check_repetitions,
         backup_spec.check,
         _check_rollout,
         _check_hidden,
+        _check_released,
     ):
         check(spec, mistakes, path)
 
@@ -440,8 +489,10 @@ def _check_command(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> 
     if not spec["command"]:
         mistakes.append(Mistake(f"{path}.command", "empty", "write the daemon and its arguments"))
     for where, command in _commands(spec, path):
-        if command and "/" not in command[0] and command[0] not in spec["binaries"]:
-            remedy = f"{suggest(command[0], spec['binaries'])}; a program of the host's is named by its path, such as /usr/bin/{command[0]}"
+        if command and not command[0].startswith("/") and command[0] not in spec["binaries"]:
+            folder, _slash, name = command[0].rpartition("/")
+            remedy = f"one of the release's is named without a path: {name}" if folder else suggest(name, spec["binaries"])
+            remedy += f"; a program of the host's is named by its path, such as /usr/bin/{name}"
             mistakes.append(Mistake(f"{where}[0]", f"{command[0]!r} is not one of the binaries", remedy))
     if spec["unit"]["pid_file"] and spec["unit"]["type"] != "forking":
         problem = f"a unit of type {spec['unit']['type']} has no use for it"
@@ -489,6 +540,19 @@ def _check_secrets(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> 
             mistakes.append(Mistake(join_path(f"{path}.environment", key), "is a secret as well", "keep it under secrets only"))
 
 
+def _check_arguments(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check that no command has a secret among its arguments, which everybody on the host can read. No value is in an error."""
+    commands = [*_commands(spec, path), (f"{path}.version_command", spec["version_command"])]
+    commands += [(f"{path}.config[{index}].validate", config["validate"]) for index, config in enumerate(spec["config"])]
+    commands += [(f"{where}.command", one["command"]) for where, one in (*_asked(spec, path), *_asked_in_drills(spec, path)) if "command" in one]
+    for where, command in commands:
+        for index, word in enumerate(command):
+            found = [key for key, secret in spec["secrets"].items() if len(secret["value"]) >= _TELLING and secret["value"] in word]
+            if found:
+                remedy = "have the program read it from its environment, or from a file of $CREDENTIALS_DIRECTORY"
+                mistakes.append(Mistake(f"{where}[{index}]", f"holds secret {found[0]!r}, and the arguments of a process are no secret", remedy))
+
+
 def _check_headers(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check the secrets that headers refer to, and that no header holds one itself. No value of a header is in an error."""
     secrets = spec["secrets"]
@@ -532,6 +596,16 @@ def _check_hidden(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> N
         if hidden:
             remedy = f"write {relaxations[hidden]}, or keep it elsewhere, such as in /var/lib/{spec['name']}"
             mistakes.append(Mistake(where, f"{place} is in {hidden}, which the sandbox hides from the daemon", remedy))
+
+
+def _check_released(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check that nothing of the daemon's own is to lie among its releases, which come and go and which only root may write."""
+    name = spec["name"]
+    places = [(f"{path}.{section}[{index}].path", item["path"]) for section in ("config", "directories") for index, item in enumerate(spec[section])]
+    for where, place in [*places, (f"{path}.account.home", spec["account"]["home"])]:
+        if f"{place}/".startswith(f"{RELEASES}/{name}/"):
+            remedy = f"keep it elsewhere, such as in {'/etc' if '.config[' in where else '/var/lib'}/{name}"
+            mistakes.append(Mistake(where, f"{RELEASES}/{name} is for the service's releases, which only root may write", remedy))
 
 
 def _check_units(spec: dict[str, Any], host: Host, known_services: Collection[str], mistakes: list[Mistake], path: str) -> None:
@@ -685,14 +759,16 @@ def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
             if first == name and not thing.startswith("port"):
                 continue
             told.add((path, first_path))
-            mistakes.append(
-                Mistake(
-                    path,
-                    f"{called} is taken on host {host} by {first} ({first_path})",
-                    "give one of the two another, or place them on different hosts",
-                )
-            )
+            mistakes.append(Mistake(path, f"{called} is taken on host {host} by {first} ({first_path})", _way_out(thing, spec)))
     return mistakes
+
+
+def _way_out(thing: str, spec: Mapping[str, Any]) -> str:
+    """Return what to write where a service claims what another one has: a second instance of a daemon gives its binary another link."""
+    name, binary = spec["name"], thing.rpartition("/")[2]
+    if thing == f"path {BINARIES}/{binary}" and name not in spec["binaries"]:
+        return f"a second instance of one daemon names its link otherwise: binaries: {{{name}: {spec['binaries'][binary]}}}, command: [{name}, …]"
+    return "give one of the two another, or place them on different hosts"
 
 
 def _service_of(unit: str) -> str:
@@ -742,6 +818,7 @@ def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: 
     ``known_services`` names, per host, every service of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
     """
     mistakes.extend(check_fleet(fleet))
+    mistakes.extend(_check_overridden(fleet, {name for services in known_services.values() for name in services}))
     for services in known_services.values():
         _check_names(services, mistakes)
     joined = {

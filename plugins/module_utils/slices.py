@@ -29,10 +29,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import SYSTEM_DIRECTORIES, secret_path
-
-RELEASES = "/opt"
-"""Where every service keeps its releases, in a directory of its own."""
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, SYSTEM_DIRECTORIES, secret_path
 
 _TO_LOOK_AT_SERVICES = ("service", "unit", "health", "reload", "reloadable")
 
@@ -179,6 +176,7 @@ def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistak
         for one in spec["directories"]
         if one["path"] not in SYSTEM_DIRECTORIES
     ]
+    directories.sort(key=lambda one: one["path"])  # so that what holds others comes first, in whatever order they are written
     return {
         "groups": [*groups.values(), *operators["groups"]],
         "users": [*users.values(), *operators["users"]],
@@ -331,6 +329,7 @@ def bootstraps(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             "group": spec["account"]["group"],
             "environment": spec["environment"],
             "environment_files": environment_files(spec),
+            "credentials": [f"{secret['name']}:{secret['path']}" for secret in credentials(spec)],
             "working_directory": spec["unit"]["working_directory"],
         }
         for one in spec["bootstrap"]

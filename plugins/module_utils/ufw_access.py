@@ -30,16 +30,17 @@ def refusal(wanted: Mapping[str, Any], observed: Mapping[str, Any], connections:
     for connection in connections:
         ipv6 = ipaddress.ip_address(connection.peer).version == 6
         if ipv6 and not wanted["ipv6"]:
-            why = "IPv6 is off in these settings, and the connection uses it"
+            why = "firewall_ipv6 is off, and the connection uses it"
         elif accepts(rules["ipv6" if ipv6 else "ipv4"], wanted["defaults"]["incoming"], connection):
             continue
         else:
             why = f"default incoming is {wanted['defaults']['incoming']}, and no rule lets it in first"
         return (
             f"refused, nothing was changed: with these rules {connection.peer} could not open its next SSH connection "
-            f"to port {connection.local_port} ({why}). "
-            f"Add a rule such as {{name: ssh, port: {connection.local_port}, proto: tcp, from: {connection.peer}}}, "
-            f"check the SSH ports and sources, or set keep_connection: false to rely on the automatic revert alone."
+            f"to port {connection.local_port} ({why})\n"
+            f"  → write {connection.local_port} into firewall_ssh_ports and {connection.peer} into firewall_ssh_from, or into firewall_rules "
+            f"{{name: ssh, port: {connection.local_port}, proto: tcp, from: {connection.peer}}}; "
+            "to rely on the automatic revert alone, firewall_keep_connection: false"
         )
     return ""
 

@@ -58,6 +58,10 @@ plan:
       C(preflight) is what the machine lacks; C(services) is the state of each service.
   returned: success
   type: dict
+away:
+  description: That the host cannot be reached, in place of C(plan), with the reason in C(msg); only where the task has C(ignore_unreachable).
+  returned: when the host cannot be reached
+  type: bool
 facts:
   description: What the machine is like.
   returned: success

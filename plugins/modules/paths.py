@@ -76,6 +76,12 @@ options:
         description: The service to whom the path belongs, for the messages.
         type: str
         default: ""
+  complete:
+    description:
+      - That no other task is about to make a directory of O(paths[].service). Then check mode, too, refuses one whose parent neither exists
+        nor is listed.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - hearth.fleet.attributes
 attributes:
@@ -161,7 +167,10 @@ PATH = {
 
 def main() -> None:
     module = QuietModule(
-        argument_spec={"paths": {"type": "list", "elements": "dict", "required": True, "options": PATH}},
+        argument_spec={
+            "paths": {"type": "list", "elements": "dict", "required": True, "options": PATH},
+            "complete": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
     wanted = module.params["paths"]
@@ -170,7 +179,7 @@ def main() -> None:
         differences = paths.diff(wanted, observed)
         shown = placing.changes(wanted, observed) if module._diff else []
         if module.check_mode:
-            placing.rehearse(wanted, differences)
+            placing.rehearse(wanted, differences, complete=module.params["complete"])
         else:
             placing.apply(wanted, observed, differences)
     except FleetError as error:

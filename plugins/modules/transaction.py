@@ -106,7 +106,7 @@ evidence:
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,11 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     probe,
     releases,
     rollout_lock_file,
+    service_process,
     transaction_host,
     unit_marks,
 )
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.hearth.fleet.plugins.module_utils.systemd import Systemd
 
@@ -143,13 +144,25 @@ def prepare(module: AnsibleModule) -> None:
         prepare_rollback(order, check_mode=module.check_mode)
         return
     by_release = candidates(files, order, module.params["binaries"])
-    observed = paths.look(by_release)
-    placing.rehearse(by_release, paths.diff(by_release, observed))
-    if unit:
-        Systemd(module).judge([unit])
-    require_drain(order)
+    want_all(
+        lambda: placing.rehearse(by_release, paths.diff(by_release, paths.look(by_release))),
+        lambda: Systemd(module).judge([unit] if unit else []),
+        lambda: require_drain(order),
+    )
     if not module.check_mode:
         transaction_host.prepare(order, contents(order, files, unit))
+
+
+def want_all(*checks: Callable[[], object]) -> None:
+    """Make all checks, and raise FleetError with what any of them has found."""
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except FleetError as error:
+            problems.append(str(error))
+    if problems:
+        raise FleetError("\n".join(problems))
 
 
 def prepare_rollback(order: Mapping[str, Any], *, check_mode: bool) -> None:
@@ -176,16 +189,30 @@ def of_release(command: Sequence[str], order: Mapping[str, Any], binaries: Seque
 
 
 def require_drain(order: Mapping[str, Any]) -> None:
-    """Raise FleetError when a running service's drain cannot be reached; any answer of it will do."""
-    done = (order["drain"] or {}).get("done")
+    """Raise FleetError when a running service's drain cannot be reached; any answer of it will do. Its commands must be there by now."""
+    drain = order["drain"] or {}
+    if not drain or probe.unit_state(order["unit"]).active != "active":
+        return  # there is nothing to drain
+    if order["kind"] != "reload" and not drain.get("force"):
+        require_programs(order, [drain.get("request"), drain.get("done")])
+    done = drain.get("done")
     if not isinstance(done, (str, Mapping)) or (isinstance(done, Mapping) and "url" not in done):
         return
-    if probe.unit_state(order["unit"]).active != "active":
-        return  # there is nothing to drain
     answer = probe.probe_once(done)
     if not answer.ok and not answer.said.startswith("HTTP "):
         where = f"fleet_services.{order['service']}.drain.done"
         raise FleetError(f"{where}: {probe.describe(done)} does not answer ({answer.said})\n  → correct the address, or repair the service first")
+
+
+def require_programs(order: Mapping[str, Any], requests: Sequence[Any]) -> None:
+    """Raise FleetError for a command whose program is not on the host: what the new release brings comes after the drain."""
+    for request in requests:
+        words = request.get("command") if isinstance(request, Mapping) else None
+        if words and not service_process.find(words[0]):
+            where = request.get("where") or f"fleet_services.{order['service']}.drain"
+            problem = f"there is no program {words[0]} on this host, where {order['from'] or 'the old release'} is to be drained with it"
+            remedy = "correct it; a program that the new release brings can drain from the release after that one on"
+            raise FleetError(str(Mistake(f"{where}[0]", problem, remedy)))
 
 
 def contents(order: Mapping[str, Any], files: Sequence[Mapping[str, Any]], unit: Mapping[str, Any] | None) -> dict[str, bytes]:

@@ -22,7 +22,7 @@ ROOT = "/srv/hearth-test"
 SERVICE, OPERATOR = "hearth-test-daemon", "hearth-test-ada"
 SECRET = "correct horse battery staple"
 HASH = "$6$abcdefgh$" + "x" * 86
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFirstKeyFirstKeyFirstKeyFirstKeyFirst ada@desk"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFirstKeyFirstKeyFirstKeyFirstKeyFirstKeyFir ada@desk"
 
 GROUPS = [{"name": SERVICE, "system": True}]
 USERS = [{"name": SERVICE, "group": SERVICE, "home": ROOT, "shell": "/usr/sbin/nologin", "system": True, "service": "daemon"}]

@@ -85,7 +85,7 @@ for chunk in iter(lambda: source.read(65536), b""):
 if now.get("code"):
     sys.exit(now["code"])
 values = {"--config", "--retries", "--low-level-retries", "--log-level", "--stats", "--stats-log-level", "--timeout", "--contimeout", "--ca-cert",
-          "--s3-upload-cutoff", "--s3-chunk-size", "--buffer-size", "--bwlimit", "--header", "--count"}
+          "--s3-upload-cutoff", "--s3-chunk-size", "--buffer-size", "--bwlimit", "--header", "--count", "--files-from-raw", "--max-delete"}
 given, plain = {}, []
 rest = iter(words)
 for word in rest:
@@ -98,7 +98,7 @@ at = lambda name: os.path.join(objects, name.split(":", 1)[1])
 verb, args = plain[0], plain[1:]
 if verb == "copyto":
     source = at(args[0]) if args[0].startswith("store:") else args[0]
-    target = at(args[1])
+    target = at(args[1]) if args[1].startswith("store:") else args[1]
     if "If-None-Match: *" in given.get("--header", "") and os.path.exists(target):
         sys.stderr.write("PreconditionFailed: At least one of the pre-conditions you specified did not hold status code: 412\\n")
         sys.exit(1)
@@ -116,8 +116,8 @@ elif verb == "lsjson":
         if directory.rstrip("/") == top.rstrip("/") or "--recursive" in words:
             rows += [os.path.join(directory, name) for name in names]
     print(json.dumps([{"Path": os.path.relpath(row, top), "Size": os.path.getsize(row), "ModTime": "2026-11-21T00:00:00Z"} for row in rows]))
-elif verb == "deletefile":
-    os.unlink(at(args[0]))
+elif verb == "delete":
+    os.unlink(os.path.join(at(args[0]), open(given["--files-from-raw"]).read().strip()))
 """,
 }
 

@@ -14,8 +14,8 @@ from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetEr
 
 HASH = "$6$abcdefgh$" + "x" * 86
 OTHER_HASH = "$6$abcdefgh$" + "y" * 86
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFirstKeyFirstKeyFirstKeyFirstKeyFirst alice@desk"
-OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAISecondKeySecondKeySecondKeySecondKey alice@road"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFirstKeyFirstKeyFirstKeyFirstKeyFirstKeyFir alice@desk"
+OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOtherKeyOtherKeyOtherKeyOtherKeyOtherKeyOth alice@road"
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash
@@ -358,6 +358,7 @@ def test_keys_that_are_left_out_are_left_alone():
         pytest.param({"name": "ada", "password_hash": "hunter2"}, "password_hash", "is not a hash of crypt(5)", id="plain-password"),
         pytest.param({"name": "ada", "ssh_keys": []}, "ssh_keys", "no key would lock the operator out", id="no-keys"),
         pytest.param({"name": "ada", "ssh_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}, "ssh_keys[0]", "not a public key", id="private-key"),
+        pytest.param({"name": "ada", "ssh_keys": [KEY.replace("FirstKeyFirst", "First", 1)]}, "ssh_keys[0]", "not whole", id="cut-key"),
         pytest.param({"name": "ada", "ssh_keys": [KEY + "\n" + OTHER_KEY]}, "ssh_keys[0]", "not a public key", id="two-keys-in-one"),
     ],
 )

@@ -42,6 +42,9 @@ class Client:
             raise ClientError(self.error)
         self.kept = LifecycleConfiguration["Rules"]
 
+    def get_object_lock_configuration(self, Bucket: str) -> dict[str, Any]:
+        raise ClientError(self.error)
+
     def get_bucket_versioning(self, Bucket: str) -> dict[str, Any]:
         if self.error:
             raise ClientError(self.error)
@@ -61,7 +64,7 @@ def test_rules_are_set_and_read_back() -> None:
 @pytest.mark.parametrize("code", ["NotImplemented", "MethodNotAllowed", "501"])
 def test_a_store_without_rules_is_recognised(code: str) -> None:
     bucket = action.Bucket(Client(error=code), "backups")
-    assert not bucket.is_versioned()
+    assert bucket.versions() == ""
     with pytest.raises(action.NoLifecycle, match=r"bucket backups: the store has no lifecycle rules .* nothing expires by itself"):
         bucket.rules()
     with pytest.raises(action.NoLifecycle):
@@ -81,9 +84,35 @@ def test_other_errors_are_said() -> None:
     assert not isinstance(refused.value, action.NoLifecycle)
 
 
-@pytest.mark.parametrize(("status", "versioned"), [("Enabled", True), ("Suspended", False), ("", False)])
-def test_versions(status: str, versioned: bool) -> None:
-    assert action.Bucket(Client(versioned=status), "backups").is_versioned() is versioned
+@pytest.mark.parametrize("status", ["Enabled", "Suspended", ""])
+def test_versions(status: str) -> None:
+    assert action.Bucket(Client(versioned=status), "backups").versions() == status
+
+
+def test_who_may_not_ask_for_versions_is_told_so() -> None:
+    with pytest.raises(FleetError, match=r"^backup_admin_access_key_id: bucket backups: .*AccessDenied.*\n  → give these .* s3:GetBucketVersioning"):
+        action.Bucket(Client(error="AccessDenied"), "backups").versions()
+
+
+@pytest.mark.parametrize(
+    ("error", "locked"),
+    [
+        pytest.param("ObjectLockConfigurationNotFoundError", False, id="none"),
+        pytest.param("NotImplemented", False, id="not-known"),
+        pytest.param("AccessDenied", None, id="must-not-ask"),
+    ],
+)
+def test_object_lock_is_asked_about(error: str, locked: bool | None) -> None:
+    assert action.Bucket(Client(error=error), "backups").is_locked() is locked
+
+
+def test_what_a_bucket_says_of_all_rules_is_given_back_to_it() -> None:
+    client, given = Client(RULES), {}
+    client.get_bucket_lifecycle_configuration = lambda Bucket: {"Rules": RULES, "TransitionDefaultMinimumObjectSize": "varies"}  # type: ignore[method-assign]
+    client.put_bucket_lifecycle_configuration = lambda **more: given.update(more)  # type: ignore[method-assign]
+    bucket = action.Bucket(client, "backups")
+    bucket.put(bucket.rules())
+    assert given["TransitionDefaultMinimumObjectSize"] == "varies"
 
 
 def set_of(keep_days: int, max_age: int) -> dict[str, Any]:

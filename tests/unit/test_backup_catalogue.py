@@ -390,6 +390,10 @@ def test_f10_what_is_left_of_uploads_goes_by_a_rule() -> None:
 def test_f15_in_a_bucket_with_versions_what_was_overwritten_goes_as_well() -> None:
     rule = lifecycle.wanted(["data-30d"], versioned=True)[0]
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 38}
+    assert lifecycle.problems(lifecycle.wanted(["data-30d"]), [rule, *lifecycle.wanted(["data-30d"])[1:]]) == [
+        "v1/data-30d/: the rule hearth-data-30d says expiry after 38 days of v1/data-30d/, "
+        "wanted is expiry after 38 days and expiry of replaced versions after 38 days"
+    ]
 
 
 RULES = lifecycle.wanted(["data-30d"])
@@ -401,6 +405,12 @@ FOREIGN = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Ex
     [
         pytest.param(RULES, [], id="as-they-should-be"),
         pytest.param([*RULES, FOREIGN], [], id="and-others"),
+        pytest.param([*RULES, *lifecycle.wanted(["gone-7d"])[:1]], [], id="of-a-class-that-is-no-more"),
+        pytest.param(
+            [*RULES, {**RULES[0], "ID": "hearth-data", "Expiration": {"Days": 1}}],
+            ["v1/data-30d/: the rule hearth-data, which is not the collection's, removes backups too"],
+            id="of-its-own-over-another",
+        ),
         pytest.param(RULES[1:], ["v1/data-30d/: there is no rule; expiry after 38 days is wanted"], id="missing"),
         pytest.param([{**RULES[0], "Status": "Disabled"}, *RULES[1:]], ["v1/data-30d/: the rule hearth-data-30d is not enabled"], id="disabled"),
         pytest.param(
@@ -428,5 +438,6 @@ def test_problems_of_rules(present: list[dict[str, Any]], said: list[str]) -> No
 def test_rules_of_others_are_kept_and_own_ones_replaced() -> None:
     old = {**RULES[0], "ID": "hearth-data", "Expiration": {"Days": 1}}
     merged = lifecycle.merged([FOREIGN, old, {**RULES[-1], "Status": "Disabled"}], RULES)
-    assert merged == [FOREIGN, *RULES]
-    assert lifecycle.merged(merged, RULES) == merged
+    assert merged == [FOREIGN, RULES[-1], *RULES[:-1]]
+    for order in (merged, merged[::-1]):  # a store may list rules in an order of its own
+        assert lifecycle.merged(order, RULES) == order

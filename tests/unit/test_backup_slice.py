@@ -65,6 +65,12 @@ def service_of(backup: Any, **inputs: Any) -> str:
     return text(right(backup, **inputs), "/etc/systemd/system/hearth-backup-icnd.data.service")
 
 
+def test_services_whose_backups_go_nowhere_are_named() -> None:
+    homeless = right(backup_store={})
+    assert backup_slice.unstored({"relay1": {"backup": homeless}, "home1": {"backup": homeless}}) == ["icnd"]
+    assert backup_slice.unstored({"relay1": {"backup": right()}, "ops1": {"backup": {**homeless, "sets": []}}}) == []
+
+
 # --- What is described ------------------------------------------------------------------------------------------------
 
 
@@ -356,7 +362,7 @@ def test_a_services_own_command_has_what_the_service_has() -> None:
     services, mistakes = described(
         {"command": ["icnd", "backup", "-o", "{output}"]},
         environment={"LEVEL": "info"},
-        secrets={"PASSPHRASE": "hunter2"},
+        secrets={"PASSPHRASE": "hunter2", "key": {"value": "hunter3", "as": "credential"}, "ADMIN": {"value": "hunter4", "as": "request"}},
         sandbox={"private_network": True, "proc": "all", "capabilities": ["CAP_NET_ADMIN"]},
     )
     assert mistakes == []
@@ -364,6 +370,7 @@ def test_a_services_own_command_has_what_the_service_has() -> None:
     unit = text(found, "/etc/systemd/system/hearth-backup-icnd.data.service")
     assert values(unit, "Environment") == ["LEVEL=info"]
     assert values(unit, "EnvironmentFile") == ["/etc/icnd/icnd.env"]
+    assert values(unit, "LoadCredential") == ["key:/etc/icnd/credentials/key", "rclone.conf:/etc/hearth/backup/rclone.conf"]
     assert [values(unit, key) for key in ("ProtectProc", "PrivateNetwork", "CapabilityBoundingSet")] == [["default"], [], [""]]
     assert found["jobs"][0]["command"] == ["/usr/local/bin/icnd", "backup", "-o", "{output}"]
 

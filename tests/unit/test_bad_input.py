@@ -158,6 +158,13 @@ def test_every_mistake_of_an_inventory_is_said_at_once(tmp_path: Path) -> None:
     assert_said(run(tmp_path, SERVICES), SAID)
 
 
+@pytest.mark.parametrize("given", ["icn", ["icn"]], ids=["text", "list"])
+def test_f58_what_is_no_mapping_is_said_at_once(tmp_path: Path, given: object) -> None:
+    names = ("fleet_services", "fleet_placement", "fleet_overrides", "fleet_tiers")
+    done = run(tmp_path, yaml.safe_dump(dict.fromkeys(names, given)))
+    assert_said(done, {name: f"{name}: {given!r} (a {'text' if isinstance(given, str) else 'list'}) is not a mapping" for name in names})
+
+
 def test_f58_mistakes_between_services_are_said(tmp_path: Path) -> None:
     services = SERVICES.partition("    environment:")[0]
     one = yaml.safe_load(services)

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import config_formats, headers
+from ansible_collections.hearth.fleet.plugins.module_utils import config_formats, headers, units
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 
@@ -61,6 +62,19 @@ def test_f60_a_secret_that_cannot_be_used_is_said_without_its_value(tmp_path: Pa
     with pytest.raises(FleetError) as error:
         headers.read_secrets({"T": {"path": str(path), "as": kind}})
     assert str(error.value) == said.format(path=path)
+
+
+def test_f60_until_a_daemon_is_started_again_its_old_secret_is_the_one_that_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "STAMPS", str(tmp_path))
+    path = tmp_path / "x.env"
+    path.write_text("T=new\n")
+    old = b"T=old\n"
+    digest = hashlib.sha256(old).hexdigest()
+    (tmp_path / "relay.files").mkdir()
+    (tmp_path / "relay.files" / digest).write_bytes(old)
+    (tmp_path / "relay.started").write_text(f"release -\n{digest}  {path}\n")
+    for service, value in (("relay", "old"), ("another", "new"), ("", "new")):
+        assert headers.read_secrets({"T": {"path": str(path), "as": "environment", "service": service}}) == {"T": value}
 
 
 def test_values_take_the_place_of_their_names_once() -> None:

@@ -226,6 +226,27 @@ def test_f46_a_failed_host_halts_and_is_reported(site: Path) -> None:
     assert f"report: reports/rollout-{events.ID}.html" in run.stdout
 
 
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        pytest.param("ansible.builtin.fail: {msg: relay.json was rejected}", "relay.json was rejected", id="one"),
+        pytest.param(
+            'ansible.builtin.fail: {msg: "{{ item }} was rejected"}\n      loop: [relay.json, node.toml]',
+            "relay.json was rejected; node.toml was rejected",
+            id="items-of-a-loop",
+        ),
+    ],
+)
+def test_f59_what_keeps_a_rollout_from_its_first_batch_is_its_last_word(site: Path, task: str, said: str) -> None:
+    prepare = f"- name: Prepare\n  hosts: home1\n  gather_facts: false\n  tasks:\n    - name: Prepare every host\n      {task}\n"
+    (site / "site.yml").write_text(PLAYBOOK.partition("- name: Roll out")[0] + prepare)
+    run = play(site, good())
+    assert run.returncode != 0
+    assert f"home1, Prepare every host: {said}" in report(site)["said"]
+    assert said in run.stdout.partition("PLAY RECAP")[2]
+    assert "One or more items failed" not in run.stdout.partition("PLAY RECAP")[2]
+
+
 def test_f32_a_host_that_does_not_answer_is_unknown(site: Path) -> None:
     run = play(site, {**good(), "home1": {"unreachable": True, "msg": "ssh: no route to host"}})
     assert run.returncode != 0

@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_said_with_its_path_and_a_remedy(kind: schema.Kin
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        pytest.param("ftp://x", "x: 'ftp://x' (a text) is not URL or command or signal", id="a-text-fits-none"),
+        pytest.param("ftp://x", "x: 'ftp://x' is not a URL", id="a-text-for-the-kind-that-takes-texts"),
         pytest.param({"signal": "HUB"}, "x.signal: 'HUB' is not one of HUP, TERM\n  → did you mean 'HUP'?", id="the-record-it-was-meant-for"),
         pytest.param({"command": "true"}, "x.command: 'true' (a text) is not a list\n  → write a list of text", id="the-other-record"),
     ],

@@ -89,7 +89,7 @@ BAD_SERVICES = [
     pytest.param("ports.0.proto", "tpc", "fleet_services.icnd.ports[0].proto: 'tpc' is not one of tcp, udp\n  → did you mean 'tcp'?", id="choice"),
     pytest.param("resources.nofile", "many", "fleet_services.icnd.resources.nofile: 'many' (a text) is not a whole number", id="type"),
     pytest.param("resources.nofile", True, "fleet_services.icnd.resources.nofile: True (a truth value) is not a whole number", id="yes-is-no-number"),
-    pytest.param("ports", {"p2p": 1}, "fleet_services.icnd.ports: {'p2p': 1} (a mapping) is not a list", id="mapping-for-list"),
+    pytest.param("ports", {"p2p": 1}, "fleet_services.icnd.ports: {p2p} (a mapping) is not a list", id="mapping-for-list"),
     pytest.param("unit", "simple", "fleet_services.icnd.unit: 'simple' (a text) is not a mapping", id="text-for-mapping"),
     pytest.param(
         "version",
@@ -102,18 +102,41 @@ BAD_SERVICES = [
     pytest.param("version", "../../etc", "fleet_services.icnd.version: '../../etc' cannot name a directory", id="version-as-path"),
     pytest.param("artifact.sha256", {"amd64": "abc"}, "fleet_services.icnd.artifact.sha256.amd64: 'abc' is not a SHA-256", id="short-digest"),
     pytest.param(
-        "artifact.sha256", {"x86_64": fleets.DIGEST}, "fleet_services.icnd.artifact.sha256.x86_64: 'x86_64' is not a architecture", id="kernel-arch"
+        "artifact.sha256", {"x86_64": fleets.DIGEST}, "fleet_services.icnd.artifact.sha256.x86_64: 'x86_64' is not an architecture", id="kernel-arch"
     ),
     pytest.param(
         "artifact.sha256", None, "fleet_services.icnd.artifact.sha256: missing\n  → write, for example, sha256: {amd64: 9f86d0…", id="no-digest"
     ),
     pytest.param("artifact.file", "/a", "fleet_services.icnd.artifact: needs exactly one of url and file", id="two-origins"),
     pytest.param("artifact.url", "https://x/{verion}", "fleet_services.icnd.artifact.url: {verion} is not filled in here", id="placeholder"),
-    pytest.param("health", {"ready": "htp://x"}, "fleet_services.icnd.health.ready: 'htp://x' (a text) is not URL", id="url"),
+    pytest.param("health", {"ready": "htp://x"}, "fleet_services.icnd.health.ready: 'htp://x' is not a URL\n  → write it like http://", id="url"),
+    pytest.param("health", {"ready": "127.0.0.1:80"}, "fleet_services.icnd.health.ready: '127.0.0.1:80' is not a URL", id="address-for-url"),
+    pytest.param(
+        "reload",
+        "SIGHUP",
+        "fleet_services.icnd.reload: 'SIGHUP' (a text) is not signal or command\n  → write {signal: …} or {command: …}",
+        id="text-for-one-of-several-mappings",
+    ),
+    pytest.param("secrets", {"PIN": 1234}, "fleet_services.icnd.secrets.PIN: a secret must be one line of text", id="f60-number-for-secret"),
+    pytest.param(
+        "config",
+        {"path": "/x", "content": "pin=1234"},
+        "fleet_services.icnd.config: {path, content} (a mapping) is not a list\n  → make it an item",
+        id="f60-one-for-list",
+    ),
+    pytest.param(
+        "directories",
+        [{"path": "/opt/icnd"}],
+        "fleet_services.icnd.directories[0].path: /opt/icnd is for the service's releases, which only root may write\n"
+        "  → keep it elsewhere, such as in /var/lib/icnd",
+        id="directory-that-the-releases-need",
+    ),
+    pytest.param("account", {"home": "/opt/icnd/data"}, "fleet_services.icnd.account.home: /opt/icnd is for the service's releases", id="home"),
+    pytest.param("capabilities", [], "fleet_services.icnd.capabilities: unknown key\n  → write it under sandbox", id="key-outside-its-place"),
     pytest.param(
         "health",
         {"ready": "http://127.0.0.1:99999/"},
-        "fleet_services.icnd.health.ready: 'http://127.0.0.1:99999/' (a text) is not URL",
+        "fleet_services.icnd.health.ready: 'http://127.0.0.1:99999/' has a port that is no number from 0 to 65535",
         id="url-port",
     ),
     pytest.param(
@@ -150,6 +173,13 @@ BAD_SERVICES = [
         "fleet_services.icnd.command[0]: 'icnd' is not one of the binaries\n"
         "  → did you mean 'icnctl'?; a program of the host's is named by its path, such as /usr/bin/icnd",
         id="command-not-installed",
+    ),
+    pytest.param(
+        "command",
+        ["bin/icnd"],
+        "fleet_services.icnd.command[0]: 'bin/icnd' is not one of the binaries\n"
+        "  → one of the release's is named without a path: icnd; a program of the host's is named by its path, such as /usr/bin/icnd",
+        id="path-in-the-archive",
     ),
     pytest.param(
         "reload", {"command": ["curl", "x"]}, "fleet_services.icnd.reload.command[0]: 'curl' is not one of the binaries", id="reload-not-installed"
@@ -243,7 +273,7 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
             {"placement": {"icn": ["like:tier1"], "tier1": ["like:icn"]}}, "fleet_placement.icn: circular placement: icn → tier1 → icn", id="circular"
         ),
         pytest.param({"placement": {"icn": ["like:nobody"]}}, "fleet_placement.icn[0]: fleet_placement has no entry 'nobody'", id="like-nobody"),
-        pytest.param({"placement": {"icn": {"a": 1}}}, "fleet_placement.icn: {'a': 1} (a mapping)", id="placement-type"),
+        pytest.param({"placement": {"icn": {"a": 1}}}, "fleet_placement.icn: {a} (a mapping)", id="placement-type"),
         pytest.param(
             {"overrides": {"home": {}}},
             "fleet_overrides.home: no inventory group or host has this name\n  → did you mean 'home1'?",
@@ -253,6 +283,16 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
             {"overrides": {"home1": {"icnd": {"ports": [{"name": "p2p", "prot": "tcp"}]}}}},
             "fleet_overrides.home1.icnd.ports[0].prot: unknown key\n  → did you mean 'proto'?",
             id="override-path",
+        ),
+        pytest.param(
+            {"overrides": {"icn": {"icn": {}}}},
+            "fleet_overrides.icn.icn: 'icn' is not in fleet_services\n  → did you mean 'icnd'?",
+            id="override-of-nothing",
+        ),
+        pytest.param(
+            {"overrides": {"monitoring": {"icnd": {"port": 1}}}},
+            "fleet_overrides.monitoring.icnd.port: unknown key\n  → did you mean 'ports'?",
+            id="override-where-it-does-not-run",
         ),
         pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: host relay1 is in several tiers: tier1, icn", id="two-tiers"),
         pytest.param(
@@ -303,6 +343,7 @@ def test_a_name_that_no_service_can_have(name: Any, problem: str) -> None:
         ),
         pytest.param({"directories": [{"path": "/var/lib/icnd"}]}, "path /var/lib/icnd is taken on host home1 by icnd", id="directory"),
         pytest.param({"binaries": ["other", "icnd"]}, "binary /usr/local/bin/icnd is taken on host home1 by icnd", id="binary"),
+        pytest.param({"command": ["icnd"]}, "names its link otherwise: binaries: {other: icnd}, command: [other, …]", id="instance-of-one-daemon"),
     ],
 )
 def test_f58_two_services_want_the_same(second: dict[str, Any], message: str) -> None:
@@ -401,8 +442,8 @@ def test_headers_say_where_the_host_finds_their_secrets() -> None:
     assert ready["headers"] == headers
     assert ready["secret_files"] == {
         "ADMIN": {"path": "/etc/icnd/credentials/ADMIN", "as": "request"},
-        "TOKEN": {"path": "/etc/icnd/icnd.env", "as": "environment"},
-        "jwt": {"path": "/etc/icnd/credentials/jwt", "as": "credential"},
+        "TOKEN": {"path": "/etc/icnd/icnd.env", "as": "environment", "service": "icnd"},
+        "jwt": {"path": "/etc/icnd/credentials/jwt", "as": "credential", "service": "icnd"},
     }
 
 
@@ -466,3 +507,43 @@ def test_f60_a_secret_is_never_in_an_error() -> None:
     )
     assert len(errors) == 2
     assert "hunter" not in "".join(errors)
+
+
+LONG_SECRETS = {"PASSWORD": "hunter2-hunter3", "cert": {"value": "hunter4-hunter5", "as": "credential"}, "SHORT": "icnd"}
+
+
+@pytest.mark.parametrize(
+    ("path", "command", "where"),
+    [
+        pytest.param("health", {"ready": {"command": ["icnctl", "-a", "hunter2-hunter3", "ping"]}}, "health.ready.command[2]", id="ready"),
+        pytest.param("health", {"live": {"command": ["icnctl", "--url=icn://x:hunter2-hunter3@/"]}}, "health.live.command[1]", id="within-a-word"),
+        pytest.param("drain", {"request": {"command": ["icnctl", "hunter4-hunter5"]}}, "drain.request.command[1]", id="drain-and-a-credential"),
+        pytest.param("command", ["icnd", "--password", "hunter2-hunter3"], "command[2]", id="the-daemon-itself"),
+        pytest.param("bootstrap", [{"command": ["icnd", "hunter2-hunter3"], "creates": "/x/y"}], "bootstrap[0].command[1]", id="bootstrap"),
+        pytest.param("config.0.validate", ["icnd", "{path}", "hunter2-hunter3"], "config[0].validate[2]", id="validator"),
+        pytest.param(
+            "backup",
+            {"files": ["/var/lib/icnd/x"], "drill": {"ready": {"command": ["icnctl", "hunter2-hunter3"]}}},
+            "backup.drill.ready.command[1]",
+            id="drill",
+        ),
+    ],
+)
+def test_f60_a_secret_is_no_argument(path: str, command: Any, where: str) -> None:
+    errors = said(services={"icnd": fleets.changed(path, command, fleets.changed("secrets", LONG_SECRETS))})
+    assert [error.partition(": ")[0] for error in errors] == [f"fleet_services.icnd.{where}"]
+    assert "and the arguments of a process are no secret\n  → have the program read it from its environment" in errors[0]
+    assert "hunter" not in errors[0]
+
+
+def test_a_command_says_where_it_is_written() -> None:
+    service = fleets.changed("health", {"ready": {"command": ["icnctl", "ping"]}, "live": "tcp://127.0.0.1:1"})
+    service = fleets.changed(
+        "backup", {"files": ["/var/lib/icnd/x"], "more": {"key": {"files": ["/x/y"], "drill": {"ready": {"command": ["x"]}}}}}, service
+    )
+    overrides = {"home1": {"icnd": {"drain": {"request": {"command": ["icnctl", "drain"]}}, "health": {"ready": {"command": ["icnctl", "pong"]}}}}}
+    there, here = (spec(host, services={"icnd": service}, overrides=overrides) for host in ("relay1", "home1"))
+    assert there["health"]["ready"] == {"command": ["icnctl", "ping"], "where": "fleet_services.icnd.health.ready.command"}
+    assert here["health"]["ready"] == {"command": ["icnctl", "pong"], "where": "fleet_overrides.home1.icnd.health.ready.command"}
+    assert here["drain"]["request"]["where"] == "fleet_overrides.home1.icnd.drain.request.command"
+    assert there["backup"]["more"]["key"]["drill"]["ready"]["where"] == "fleet_services.icnd.backup.more.key.drill.ready.command"

@@ -49,3 +49,9 @@ def test_a_secret_for_requests_is_nothing_to_the_daemon() -> None:
     assert "LoadCredential=jwt:/etc/icnd/credentials/jwt" in unit["content"].splitlines()
     assert "ADMIN" not in unit["content"], "the daemon neither gets it nor restarts for it"
     assert unit["stamp"] == ["/etc/icn/config.toml", "/etc/icnd/icnd.env", "/etc/icnd/credentials/jwt"]
+
+
+def test_bootstrap_has_the_environment_and_the_secrets_of_the_daemon() -> None:
+    [one] = slices.bootstraps({**service(), "bootstrap": [{"command": ["icnd", "init"], "creates": "/var/lib/icnd/key", "timeout": 120}]})
+    assert (one["environment_files"], one["credentials"]) == (["/etc/icnd/icnd.env"], ["jwt:/etc/icnd/credentials/jwt"])
+    assert "of-the" not in str(one)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.hearth.fleet.plugins.filter import tables
 from ansible_collections.hearth.fleet.plugins.module_utils.table import render, render_findings, width
 
 
@@ -66,3 +67,12 @@ def test_findings_of_all_hosts_are_one_table_failures_first():
 
 def test_no_findings_are_one_sentence():
     assert render_findings({"relay1": [], "relay2": []}) == "preflight: nothing found on 2 hosts"
+
+
+@pytest.mark.parametrize(
+    ("result_format", "shown"),
+    [pytest.param("yaml", "A\nB", id="whole-in-yaml"), pytest.param("json", ["A", "B"], id="lines-in-json")],
+)
+def test_a_text_is_shown_legibly(result_format: str, shown: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_CALLBACK_RESULT_FORMAT", result_format)
+    assert tables.shown("A\nB") == shown

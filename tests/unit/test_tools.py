@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gzip
 import io
 import tarfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import docs
 import fetch_artifacts
@@ -107,3 +109,10 @@ def test_options_become_rows(options: dict[str, Any], rows: list[list[str]]) -> 
 
 def test_a_cell_stays_a_cell() -> None:
     assert docs.table(["x"], [["a|b\nc"]])[-1] == "| a\\|b c |"
+
+
+def test_the_tarball_has_nothing_that_git_ignores() -> None:
+    root = Path(__file__).parents[2]
+    ignored = [*yaml.safe_load((root / "galaxy.yml").read_text())["build_ignore"], "__pycache__", "*.py[co]", "*.retry"]  # the last by itself
+    names = [line.strip("/") for line in (root / ".gitignore").read_text().splitlines()]
+    assert [name for name in names if name not in ignored and not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)] == []

@@ -11,7 +11,7 @@ import itertools
 import os
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -683,6 +683,56 @@ def test_load_balancers_have_the_grace_to_notice_a_drain(grace: int, old: Releas
     assert run(order, world, tmp_path) == COMMITTED
     begins = {entry["phase"]: entry["at"] for entry in read(tmp_path) if entry["event"] == "begin"}
     assert drained_for <= begins["stop"] - begins["drain"] < drained_for + 1
+
+
+def absent(requests: Mapping[str, Sequence[str]], ask: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Return how a host answers on which the programs for some requests are not there while one of the releases of each is current."""
+
+    def answer(self: FakeHost, request: Any, *, timeout: float = 5) -> Answer:
+        if self.world.current in requests.get(str(request), ()):
+            return Answer(False, f"{request}ctl cannot be run: No such file or directory (fleet_services.relay.{request})", pointless_after=0.0)
+        return ask(self, request, timeout=timeout)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("requests", "behaviour", "outcome", "at_most", "said"),
+    [
+        pytest.param(
+            {"drain": [OLD]},
+            Release(),
+            ABORTED,
+            5,
+            f"the drain request failed: drain: drainctl cannot be run: No such file or directory (fleet_services.relay.drain); until the switch, "
+            f"the programs of {OLD} are there, and none that {NEW} brings",
+            id="drain",
+        ),
+        pytest.param({"drained": [OLD]}, Release(), ABORTED, 5, "nobody can see whether it is drained: drained: drainedctl cannot", id="drained"),
+        pytest.param({"ready": [OLD]}, Release(), COMMITTED, 60, "kept", id="ready-comes-with-the-new-release"),
+        pytest.param({"ready": [NEW]}, Release(), ROLLED_BACK, 10, "not ready: it cannot be asked; ready: readyctl cannot be run", id="ready"),
+        pytest.param(
+            {"ready": [OLD]},
+            Release(ready_after=None),
+            NEEDS_OPERATOR,
+            35,
+            f"the way back failed (back_ready): not ready: it cannot be asked; ready: readyctl cannot be run: No such file or directory "
+            f"(fleet_services.relay.ready); until the switch, the programs of {OLD} are there",
+            id="ready-went-with-the-new-release",
+        ),
+        pytest.param({"resume": [NEW]}, Release(), ROLLED_BACK, 15, "it cannot be put back to use: resume: resumectl cannot be run", id="resume"),
+    ],
+)
+def test_a_program_that_is_not_there_ends_a_phase_at_once_and_may_come_with_the_new_release(
+    requests: dict[str, list[str]], behaviour: Release, outcome: str, at_most: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeHost, "ask", absent(requests, FakeHost.ask))
+    world, order = World(new=behaviour), order_of()
+    began = world.time
+    launch(order, world, tmp_path)
+    assert run(order, world, tmp_path) == outcome
+    assert world.time - began <= at_most
+    assert said in "\n".join(str(entry.get("said")) for entry in read(tmp_path))
 
 
 def test_the_deadline_covers_the_grace() -> None:

@@ -454,7 +454,14 @@ def test_rules_that_cut_the_connection_are_refused(rules: list[dict[str, str]], 
 
 def test_f48_a_refusal_helps() -> None:
     said_ = ufw_access.refusal(wanted(NODE), observed(), [V4])
-    for part in ("nothing was changed", "192.0.2.7", "port 22", "{name: ssh, port: 22, proto: tcp, from: 192.0.2.7}", "keep_connection: false"):
+    rule = "{name: ssh, port: 22, proto: tcp, from: 192.0.2.7}"
+    for part in (
+        "nothing was changed",
+        "write 22 into firewall_ssh_ports",
+        "192.0.2.7 into firewall_ssh_from",
+        rule,
+        "firewall_keep_connection: false",
+    ):
         assert part in said_
 
 

@@ -31,7 +31,14 @@ def damaged() -> None:
 
 
 def undefined() -> None:
-    template = "{{ no_such_variable }}"
+    template_("{{ no_such_variable }}")
+
+
+def missing_key() -> None:
+    template_("{{ {'1.0': 'digest'}['1.1'] }}")
+
+
+def template_(template: str) -> None:
     try:
         from ansible.template import trust_as_template
     except ImportError:
@@ -46,6 +53,7 @@ def something_else() -> None:
 
 
 VAULT = "give --vault-id or --ask-vault-pass, or encrypt it again"
+KEY = "write that key into the mapping that the template looks it up in, or correct its name"
 DEFINE = "define it, for example in group_vars/all.yml (secrets: in a vault), or correct its name"
 
 
@@ -56,6 +64,7 @@ DEFINE = "define it, for example in group_vars/all.yml (secrets: in a vault), or
         pytest.param(with_another_password, VAULT, id="vault-with-another-password"),
         pytest.param(damaged, VAULT, id="damaged-vault"),
         pytest.param(undefined, DEFINE, id="undefined"),
+        pytest.param(missing_key, KEY, id="missing-key"),
         pytest.param(something_else, "", id="nobody-knows"),
     ],
 )
