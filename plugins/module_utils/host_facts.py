@@ -129,6 +129,19 @@ def parse_sockets(table: str, proto: str, state: str) -> list[dict[str, Any]]:
     return sockets
 
 
+def endpoint(listener: Mapping[str, Any]) -> str:
+    """Return where a socket listens, for people: ``[::]:4001/tcp``."""
+    address = f"[{listener['address']}]" if ":" in listener["address"] else listener["address"]
+    return f"{address}:{listener['port']}/{listener['proto']}"
+
+
+def endpoints_of(unit: str, *, root: Path = Path("/")) -> list[str]:
+    """Return where the processes of a unit listen, for people; none where it has no processes, or a network of its own."""
+    pids = _pids_of_units(root, cgroups_below(root).prefix, [unit])
+    inodes = {inode for pid in pids for inode in _socket_inodes(root, pid)}
+    return sorted({endpoint(socket) for socket in _sockets(root) if socket["inode"] in inodes})
+
+
 class Cgroups(NamedTuple):
     """Where systemd has its units: in cgroup v2 (``unified``) or in a hierarchy of its own, and below which cgroup.
 
@@ -266,11 +279,15 @@ def _listeners(root: Path, ports: Sequence[Mapping[str, Any]]) -> list[dict[str,
     """Return all listening sockets; those on a wanted port with the processes that hold them."""
     wanted = {(str(one["proto"]), number) for one in ports for number in port_range(one["port"])}
     units = [str(one["unit"]) for one in ports if one.get("unit")]
-    tables = [(_read(root / "proc/net" / name), name.rstrip("6"), state) for name, state in _SOCKET_TABLES]
-    sockets = [socket for table in tables for socket in parse_sockets(*table)]
+    sockets = _sockets(root)
     inodes = {socket["inode"] for socket in sockets if (socket["proto"], socket["port"]) in wanted}
     holders = _holders(root, inodes, units) if inodes else {}
     return [{**socket, "processes": holders.get(socket["inode"], [])} for socket in sockets]
+
+
+def _sockets(root: Path) -> list[dict[str, Any]]:
+    tables = [(_read(root / "proc/net" / name), name.rstrip("6"), state) for name, state in _SOCKET_TABLES]
+    return [socket for table in tables for socket in parse_sockets(*table)]
 
 
 def _holders(root: Path, inodes: set[int], units: Sequence[str]) -> dict[int, list[dict[str, Any]]]:

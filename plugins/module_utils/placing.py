@@ -433,7 +433,8 @@ def _has_parent(one: Wanted, wanted: Sequence[Wanted]) -> bool:
 
 
 def _no_directory(path: str) -> str:
-    return f"{path}: its directory {os.path.dirname(path)} does not exist\n  → list that directory, too, or install the package that brings it"
+    remedy = "list that directory, too (a service's own: fleet_services.<name>.directories), or install the package that brings it"
+    return f"{path}: its directory {os.path.dirname(path)} does not exist\n  → {remedy}"
 
 
 def _is_new(one: Wanted) -> bool:

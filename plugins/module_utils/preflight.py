@@ -215,7 +215,7 @@ def _ports(requirements: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterato
             yield Finding(
                 "ports",
                 "warn" if managed else "fail",
-                f"{holder} listens on {_endpoint(listener)}",
+                f"{holder} listens on {host_facts.endpoint(listener)}",
                 f"{listener['port']}/{wanted['proto']} free for {wanted['service']}",
                 _port_remedy(wanted, listener, managed),
                 _origin(requirements, "ports") if "ports" in (requirements.get("origin") or {}) else f"fleet_services.{wanted['service']}.ports",
@@ -250,11 +250,6 @@ def _holder(listener: Mapping[str, Any]) -> str:
     process = listener["processes"][0]
     unit = f", {process['unit']}" if process["unit"] else ""
     return f"{process['name']} (pid {process['pid']}{unit})"
-
-
-def _endpoint(listener: Mapping[str, Any]) -> str:
-    address = f"[{listener['address']}]" if ":" in listener["address"] else listener["address"]
-    return f"{address}:{listener['port']}/{listener['proto']}"
 
 
 def _port_remedy(wanted: Mapping[str, Any], listener: Mapping[str, Any], managed: bool) -> str:

@@ -172,6 +172,11 @@ services:
       description: The answer to the liveness probe, when there is one and the service did not become ready.
       type: str
       sample: "HTTP 200"
+    listens:
+      description: Where its processes listen, when it did not become ready.
+      type: list
+      elements: str
+      sample: []
     journal:
       description: The last lines that unit and daemon wrote to the journal since the action, when it did not become ready.
       type: list
@@ -186,8 +191,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, rollout_look, unit_control
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
-from ansible_collections.hearth.fleet.plugins.module_utils import rollout_look, unit_control
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
@@ -241,6 +246,7 @@ def bring_up(wanted: Mapping[str, Any]) -> dict[str, Any]:
         "answer": "",
         "state": "unknown",
         "alive": "",
+        "listens": [],
         "journal": [],
     }
     try:
@@ -249,8 +255,11 @@ def bring_up(wanted: Mapping[str, Any]) -> dict[str, Any]:
         outcome["problem"] = str(error)
     outcome.setdefault("seconds", round(time.monotonic() - started, 2))
     if outcome["problem"]:
-        words = unit_control.last_words(wanted["unit"], since=since, lines=JOURNAL_LINES)
-        outcome.update(alive=_alive(wanted["health"]["live"], wanted["unit"]), journal=words)
+        outcome.update(
+            alive=_alive(wanted["health"]["live"], wanted["unit"]),
+            listens=host_facts.endpoints_of(wanted["unit"]),
+            journal=unit_control.last_words(wanted["unit"], since=since, lines=JOURNAL_LINES),
+        )
     return outcome
 
 
@@ -344,6 +353,8 @@ def complaint(outcome: Mapping[str, Any], health: Mapping[str, Any]) -> str:
         asked = probes.describe(health["ready"]) if health["ready"] else "systemctl is-active"
         times = f"{outcome['attempts']} time{'' if outcome['attempts'] == 1 else 's'} in {outcome['seconds']} s"
         lines.append(f"  readiness: {asked}: {outcome['answer']} (asked {times})")
+        if outcome["state"].startswith("active"):
+            lines.append(f"  it listens on {', '.join(outcome['listens']) or 'no port'}")
     if outcome["alive"]:
         lines.append(f"  liveness: {probes.describe(health['live'])}: {outcome['alive']}")
     if outcome["journal"]:

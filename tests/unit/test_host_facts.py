@@ -190,6 +190,18 @@ def test_who_holds_a_wanted_port(root: Path, port, holder) -> None:
 
 
 @little_endian
+@pytest.mark.parametrize(
+    ("unit", "endpoints"),
+    [
+        pytest.param("nats-server.service", ["127.0.0.1:8080/tcp"], id="one-that-listens"),
+        pytest.param("web.service", [], id="one-without-processes"),
+    ],
+)
+def test_where_a_unit_listens(unit: str, endpoints: list[str], root: Path) -> None:
+    assert host_facts.endpoints_of(unit, root=root) == endpoints
+
+
+@little_endian
 def test_other_processes_are_left_unread_when_the_service_itself_listens(root: Path) -> None:
     (root / "proc/60/fd/3").unlink()
     os.symlink("socket:[7001]", root / "proc/60/fd/3")

@@ -49,6 +49,21 @@ def test_a_daemon_that_ends_well_at_once_may_have_gone_to_the_background(problem
     assert ("unit.type: forking" in services.complaint(outcome, {"ready": None, "live": None})) is hinted
 
 
+@pytest.mark.parametrize(
+    ("state", "listens", "said"),
+    [
+        pytest.param("active (running)", ["127.0.0.1:8081/tcp"], "\n  it listens on 127.0.0.1:8081/tcp\n", id="another-port"),
+        pytest.param("active (running)", [], "\n  it listens on no port\n", id="no-port"),
+        pytest.param("failed", [], "", id="it-does-not-run"),
+    ],
+)
+def test_what_does_not_answer_is_said_to_listen_elsewhere(state: str, listens: list[str], said: str) -> None:
+    asked = {"service": "d", "unit": "d.service", "problem": "it did not answer well within 9 s", "attempts": 3, "seconds": 9, "answer": "refused"}
+    complaint = services.complaint({**asked, "state": state, "alive": "", "listens": listens, "journal": []}, {"ready": "tcp://127.0.0.1:8080"})
+    assert said in complaint
+    assert ("it listens" in complaint) is bool(said)
+
+
 def test_whether_it_lives_is_asked_as_the_service_and_not_as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(probe, "unit_state", lambda unit: probe.UnitState(unit, "loaded", "active", "", "success", 0, 0, 0, "node", ""))
