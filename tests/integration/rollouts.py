@@ -197,6 +197,11 @@ def catch(host: str, phase: str) -> tuple[int, str]:
     return int(process), begun
 
 
+def flat(said: str) -> str:
+    """Return what a playbook says on one line; long texts are folded."""
+    return " ".join(said.split())
+
+
 class Fleet:
     """Some hosts with the old release, and rollouts on them."""
 
@@ -265,7 +270,7 @@ class Fleet:
         """Run a playbook that must fail; return what it says, on one line."""
         done = self.run(version, *layers, **options)
         assert done.returncode != 0, done.stdout + done.stderr
-        return " ".join((done.stdout + done.stderr).split())
+        return flat(done.stdout + done.stderr)
 
     def start(self, version: str, *layers: Mapping[str, Any], **variables: Any) -> subprocess.Popen[str]:
         """Start rolling-upgrade.yml."""

@@ -16,7 +16,7 @@ from typing import Any
 import lab_hosts
 import pytest
 import rollouts
-from rollouts import NEW, NEW_CONFIG, NODE, OLD, Fleet
+from rollouts import NEW, NEW_CONFIG, NODE, OLD, Fleet, flat
 
 OTHER_LOCK = {
     "id": "20261101T080000Z-0a0b0c",
@@ -332,10 +332,10 @@ def test_f40_a_restore_keeps_rollouts_of_its_service_out(home: Fleet) -> None:
     assert refused in hearthctl(f"status {NODE}", "home1")
     home.check_untouched(before)
     assert rollouts.state("home1") == transaction, "none has begun"
-    assert f"waits: {NODE}: {refused}" in home.good(NEW, NEW_CONFIG, playbook="site.yml")
+    assert f"waits: {NODE}: {refused}" in flat(home.good(NEW, NEW_CONFIG, playbook="site.yml"))
     home.check_untouched(before)
     lab_hosts.shell("home1", f"systemctl stop {NODE}")  # as a restore does while it exchanges the data
-    assert f"waits: {NODE}: {refused}" in home.good(NEW, NEW_CONFIG, playbook="site.yml")
+    assert f"waits: {NODE}: {refused}" in flat(home.good(NEW, NEW_CONFIG, playbook="site.yml"))
     assert rollouts.look("home1")["pid"] == 0
     assert rollouts.locked(["home1"]) == []
     assert not restore_step("discarded")["failed"]
@@ -362,7 +362,7 @@ def test_f40_a_rollout_keeps_site_yml_off_its_service(relay: Fleet, tmp_path: Pa
     with rollouts.meanwhile(rollouts.catch, "relay1", "switch") as caught, relay.start(NEW) as controller:
         engine, _phase = caught.result()  # the service has been stopped
         before = rollouts.look("relay1")
-        said = other.good(NEW, NEW_CONFIG, playbook="site.yml")
+        said = flat(other.good(NEW, NEW_CONFIG, playbook="site.yml"))
         after = rollouts.look("relay1")
         lab_hosts.shell("relay1", f"kill -CONT {engine}")
         controller.communicate(timeout=60)
