@@ -206,6 +206,7 @@ def test_the_role_config_leaves_held_services_alone_and_bootstraps_once(tmp_path
                     "group": SERVICE,
                     "environment": {},
                     "environment_files": [f"{ROOT}/daemon.env"],
+                    "credentials": [],
                     "working_directory": ROOT,
                     "timeout": 30,
                 }
@@ -222,7 +223,8 @@ def test_the_role_config_leaves_held_services_alone_and_bootstraps_once(tmp_path
 
 def test_a_bootstrap_that_fails_says_why(tmp_path: Path) -> None:
     accounts(GROUPS, USERS)
-    bootstrap = {"service": "daemon", "user": SERVICE, "group": SERVICE, "environment": {}, "environment_files": [], "timeout": 1}
+    nothing_more: dict[str, Any] = {"environment": {}, "environment_files": [], "credentials": []}
+    bootstrap = {"service": "daemon", "user": SERVICE, "group": SERVICE, **nothing_more, "timeout": 1}
     commands = {"exits": ["/bin/sh", "-c", "echo no entropy >&2; exit 3"], "hangs": ["/bin/sleep", "60"]}
     failures = {}
     for name, command in commands.items():

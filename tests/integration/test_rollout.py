@@ -366,7 +366,7 @@ def test_f40_a_rollout_keeps_site_yml_off_its_service(relay: Fleet, tmp_path: Pa
         after = rollouts.look("relay1")
         lab_hosts.shell("relay1", f"kill -CONT {engine}")
         controller.communicate(timeout=60)
-    assert re.search(rf"waits: {NODE}: transaction \S+ of \S+ has the service since .* \(in phase switch: ", said)
+    assert re.search(rf"waits: {NODE}: transaction \S+ of \S+ has the service since .* \(in phase ", said)
     assert (after, after["pid"]) == (before, 0)
     assert (controller.returncode, rollouts.look("relay1")["says"]) == (0, NEW)
 
