@@ -13,6 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import words_of_ssh
 from ansible_collections.hearth.fleet.plugins.module_utils.slices import without_content
 
 
@@ -46,7 +47,7 @@ def away_warning(host: Mapping[str, Any], said: str) -> str:
     """Return what is to be known about a host that cannot be reached; ``said`` is the connection's error."""
     tier = host["tier"]
     left = f": it is left for the next run, as {tier} may be off (fleet_tiers.{tier}.offline: skip)" if host["offline"] == "skip" else ""
-    return f"{host['name']} cannot be reached{left}; {' '.join(said[max(0, said.rfind('ssh: ')) :].split())}"
+    return f"{host['name']} cannot be reached{left}; {words_of_ssh(said)}"
 
 
 def _resolve(name: str) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, wrapped_table
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import words_of_ssh
 from ansible_collections.hearth.fleet.plugins.module_utils.exposure import is_loopback
 from ansible_collections.hearth.fleet.plugins.module_utils.plan import AREAS, summed
 
@@ -126,7 +127,7 @@ def _unseen(host: str, look: Mapping[str, Any]) -> Finding:
     said = " ".join(str(look.get("msg") or "no answer").split())
     if look.get("away"):
         remedy = "start it, or repair its network or SSH; a host that may be off belongs into a tier with `offline: skip`"
-        return Finding(host, "", "look", FAIL, f"unreachable: {said[max(0, said.rfind('ssh: ')) :]}", "reachable by SSH", remedy)
+        return Finding(host, "", "look", FAIL, f"unreachable: {words_of_ssh(said)}", "reachable by SSH", remedy)
     return Finding(host, "", "look", FAIL, said, "a look at the host", "repair what the message says, and verify again")
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -45,11 +45,10 @@ class InventoryError(FleetError):
         super().__init__("\n".join([heading, *(str(mistake) for mistake in self.mistakes)]))
 
 
-class SeveralErrors(FleetError):
-    """What is wrong with several things that were looked at for themselves, all of it at once."""
-
-    def __init__(self, heading: str, errors: Sequence[FleetError]) -> None:
-        super().__init__("\n".join([heading, *map(str, errors)]))
+def words_of_ssh(said: str) -> str:
+    """Return what SSH itself said of a host that cannot be reached, on one line, without the words of Ansible's that say it of every host."""
+    text = " ".join(said.split())
+    return text[max(0, text.rfind("ssh: ")) :]
 
 
 def join_path(path: str, key: object) -> str:

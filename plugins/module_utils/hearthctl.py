@@ -125,8 +125,7 @@ def _status(options: argparse.Namespace) -> int:
             if state.get("next"):
                 tell(f"\n{row['service']}: {state['said']}\n  → {state['next']}")
             if row["restore"]:
-                problem, remedy, _waits = rollout_look.of_restore(row["service"], row["restore"])
-                tell(f"\n{row['service']}: {problem}\n  → {remedy}")
+                tell(f"\n{rollout_look.of_restore(row['service'], row['restore']).about(row['service'])}")
     return int(any(row["restore"] or (row["transaction"] or {}).get("next") for row in found))
 
 

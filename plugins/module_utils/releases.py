@@ -29,7 +29,7 @@ from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.elf import host_architecture
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake, SeveralErrors
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
 
 MANIFEST = ".release.json"
 TEMPORARY = ".stage-"
@@ -78,7 +78,7 @@ def artifact_of(release: Mapping[str, Any], architecture: str) -> Mapping[str, A
 def refuse(errors: Sequence[FleetError]) -> None:
     """Raise what keeps releases from being installed: one error as it is, several together; nothing where there is none."""
     if len(errors) > 1:
-        raise SeveralErrors(f"{len(errors)} releases are refused; none was put in its place:", errors)
+        raise FleetError("\n".join([f"{len(errors)} releases are refused; none was put in its place:", *map(str, errors)]))
     for error in errors:
         raise error
 

@@ -87,8 +87,7 @@ def refuse_while_open(service: str) -> None:
     """Raise FleetError while a restore has a service."""
     found = open_of(service)
     if found:
-        told = rollout_look.of_restore(service, found)
-        raise FleetError(f"{service}: {told.problem}\n  → {told.remedy}")
+        raise FleetError(rollout_look.of_restore(service, found).about(service))
 
 
 # Moving

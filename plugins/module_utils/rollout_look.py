@@ -26,11 +26,14 @@ OPEN_OUTCOMES = ("inconclusive", "needs_operator")
 
 
 class InTheWay(NamedTuple):
-    """A change that has a service: the ``problem`` and its ``remedy`` on the host, for people, and whether it ``waits`` for a person."""
+    """A change that has a service: the ``problem`` and its ``remedy`` on the host, for people."""
 
     problem: str
     remedy: str
-    waits: bool = False
+
+    def about(self, service: str) -> str:
+        """Return both as an error about the service has them."""
+        return f"{service}: {self.problem}\n  → {self.remedy}"
 
 
 def new_identifier() -> str:
@@ -75,7 +78,6 @@ def of_transaction(service: str, state: Mapping[str, Any]) -> InTheWay:
     return InTheWay(
         f"transaction {state['id']} of {owner} has the service since {_moment(state['started'])} ({where}: {state['said']})",
         state["next"] or f"wait for it: hearthctl status {service}",
-        waits=bool(state["outcome"]),
     )
 
 
@@ -91,7 +93,7 @@ def refuse_while_taken(service: str) -> None:
     """Raise FleetError while a transaction or a restore has a service."""
     found = in_the_way(service, look([service]))
     if found:
-        raise FleetError(f"{service}: {found.problem}\n  → {found.remedy}")
+        raise FleetError(found.about(service))
 
 
 def _moment(seconds: float) -> str:

@@ -167,8 +167,7 @@ def refuse_while_changed(service: str, identifier: str = "") -> None:
     """Raise FleetError while a transaction other than this one has the service."""
     other = active(service)
     if other and other != identifier:
-        told = rollout_look.of_transaction(service, state_of(service, other))
-        raise FleetError(f"{service}: {told.problem}\n  → {told.remedy}")
+        raise FleetError(rollout_look.of_transaction(service, state_of(service, other)).about(service))
 
 
 def _wait_for_the_last(service: str, identifier: str) -> None:

@@ -450,7 +450,7 @@ def test_a_stale_unit_is_stopped_and_removed_and_its_data_stays(running: str) ->
 def test_a_stale_unit_that_failed_is_listed_nowhere_any_more(running: str) -> None:
     fails = f"/etc/systemd/system/{UNIT}.d/fails.conf"
     shell(running, f"mkdir {fails.rpartition('/')[0]}; printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=/bin/false\\n' >{fails}")
-    shell(running, f"systemctl daemon-reload; systemctl restart {UNIT} || true")
+    shell(running, f"systemctl daemon-reload; systemctl restart {UNIT} || true")  # that it fails is what is wanted
     shell(running, f"timeout 10 sh -c 'until systemctl is-failed {UNIT}; do sleep 0.1; done'")
     held = [Path(path).stem for path in shell(running, "ls /etc/systemd/system/*.service").split() if Path(path).name != UNIT]
     assert module(running, MODULE, {"units": [], "held": held})["removed"] == [UNIT]
