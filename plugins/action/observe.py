@@ -13,8 +13,10 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import words_of_ssh
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import is_refusal, words_of_ssh
 from ansible_collections.hearth.fleet.plugins.module_utils.slices import without_content
+
+_LOGIN_REMEDY = "see that `ssh` gets in with the user, key and known_hosts that the inventory names (ansible_user, ansible_ssh_private_key_file)"
 
 
 class ActionModule(ActionBase):
@@ -38,9 +40,19 @@ class ActionModule(ActionBase):
             # As "unreachable" it would be shown as an error, and with any_errors_fatal be one, although it is put up with.
             if not self._task.ignore_unreachable:
                 raise
-            result.update(away=True, msg=str(error), warnings=[away_warning(specs["host"], str(error))])
+            result.update(unseen(specs["host"], str(error)))
         result.pop("invocation", None)  # as long as the whole desired state, and nobody's business
         return result
+
+
+def unseen(host: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """Return the result for a host that was not seen; ``said`` is the connection's error.
+
+    One that lets nobody in is not off: to leave it for later would be to leave it for ever, without a word.
+    """
+    if is_refusal(said):
+        return {"failed": True, "msg": f"{host['name']} lets nobody in; {words_of_ssh(said)}\n  → {_LOGIN_REMEDY}"}
+    return {"away": True, "msg": said, "warnings": [away_warning(host, said)]}
 
 
 def away_warning(host: Mapping[str, Any], said: str) -> str:

@@ -10,6 +10,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_REFUSAL = re.compile(
+    r"Permission denied|Too many authentication failures|Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED"
+    r"|Unable to negotiate|Bad configuration option|Bad owner or permissions"
+)
+"""What OpenSSH says where a host answers and lets nobody in, or where its own configuration keeps it from asking."""
 
 
 class FleetError(Exception):
@@ -49,6 +54,11 @@ def words_of_ssh(said: str) -> str:
     """Return what SSH itself said of a host that cannot be reached, on one line, without the words of Ansible's that say it of every host."""
     text = " ".join(said.split())
     return text[max(0, text.rfind("ssh: ")) :]
+
+
+def is_refusal(said: str) -> bool:
+    """Return whether SSH says that a login failed, and not that the host is off or out of reach."""
+    return bool(_REFUSAL.search(said))
 
 
 def join_path(path: str, key: object) -> str:
