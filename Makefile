@@ -145,8 +145,8 @@ bench: venv artifacts lab ## measure against ordinary roles, pyinfra and restic 
 
 ##@ Release
 .PHONY: dist clean
-dist: venv ## the collection's tarball, in dist/
-	ansible-galaxy collection build --force --output-path dist
+dist: venv ## the collection's tarball, in dist/, of what Git knows
+	tools/dist
 
 clean: ## remove what these targets made, except the lab
 	rm -rf .venv .venv-bench .venv-oldest .ansible dist

@@ -8,6 +8,10 @@ from __future__ import annotations
 import fnmatch
 import gzip
 import io
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -116,3 +120,22 @@ def test_the_tarball_has_nothing_that_git_ignores() -> None:
     ignored = [*yaml.safe_load((root / "galaxy.yml").read_text())["build_ignore"], "__pycache__", "*.py[co]", "*.retry"]  # the last by itself
     names = [line.strip("/") for line in (root / ".gitignore").read_text().splitlines()]
     assert [name for name in names if name not in ignored and not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)] == []
+
+
+def test_the_tarball_has_nothing_of_an_operators_own(tmp_path: Path) -> None:
+    root, clone = Path(__file__).parents[2], tmp_path / "clone"
+    for name in ("galaxy.yml", "README.md", "meta/runtime.yml", "tools/dist", "inventories/single/hosts.yml"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, clone / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=clone, check=True)
+    subprocess.run(["git", "add", "."], cwd=clone, check=True)
+    vault = clone / "inventories/mine/group_vars/all/vault.yml"
+    vault.parent.mkdir(parents=True)
+    vault.write_text("password: hunter2\n")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    subprocess.run([clone / "tools/dist"], env=environment, check=True, capture_output=True)
+    (tarball,) = (clone / "dist").glob("hearth-fleet-*.tar.gz")
+    with tarfile.open(tarball) as packed:
+        names = packed.getnames()
+    assert "inventories/single/hosts.yml" in names
+    assert [name for name in names if "mine" in name or name.startswith(("tools", "dist"))] == []
