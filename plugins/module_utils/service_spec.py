@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_spec, headers
+from ansible_collections.hearth.fleet.plugins.module_utils import backup_spec, command_words, headers
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
@@ -459,6 +459,7 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_secrets,
         _check_headers,
         _check_arguments,
+        _check_words,
         _check_repetitions,
         backup_spec.check,
         _check_rollout,
@@ -542,15 +543,35 @@ def _check_secrets(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> 
 
 def _check_arguments(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check that no command has a secret among its arguments, which everybody on the host can read. No value is in an error."""
-    commands = [*_commands(spec, path), (f"{path}.version_command", spec["version_command"])]
-    commands += [(f"{path}.config[{index}].validate", config["validate"]) for index, config in enumerate(spec["config"])]
-    commands += [(f"{where}.command", one["command"]) for where, one in (*_asked(spec, path), *_asked_in_drills(spec, path)) if "command" in one]
-    for where, command in commands:
+    for where, command in _all_commands(spec, path):
         for index, word in enumerate(command):
             found = [key for key, secret in spec["secrets"].items() if len(secret["value"]) >= _TELLING and secret["value"] in word]
             if found:
                 remedy = "have the program read it from its environment, or from a file of $CREDENTIALS_DIRECTORY"
                 mistakes.append(Mistake(f"{where}[{index}]", f"holds secret {found[0]!r}, and the arguments of a process are no secret", remedy))
+
+
+def _check_words(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check that nothing is left to a shell that is not there."""
+    variables = {*spec["environment"], *spec["secrets"]}
+    for where, command in _all_commands(spec, path):
+        found = command_words.complaints(command, spec["name"], variables)
+        mistakes.extend(Mistake(f"{where}[{one.place}]", one.problem, one.remedy) for one in found)
+    for name, value in spec["environment"].items():
+        if command_words.refers_to_itself(name, value):
+            problem = f"${name} is not filled in here, as there is no shell, and was nothing before"
+            mistakes.append(Mistake(join_path(f"{path}.environment", name), problem, "write the value out"))
+
+
+def _all_commands(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield every command of a service, each with its path."""
+    yield from _commands(spec, path)
+    yield f"{path}.version_command", spec["version_command"]
+    for index, config in enumerate(spec["config"]):
+        yield f"{path}.config[{index}].validate", config["validate"]
+    for where, one in (*_asked(spec, path), *_asked_in_drills(spec, path)):
+        if "command" in one:
+            yield f"{where}.command", one["command"]
 
 
 def _check_headers(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:

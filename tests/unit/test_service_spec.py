@@ -196,6 +196,40 @@ BAD_SERVICES = [
         "fleet_services.icnd.backup.more.dump.command[0]: 'pg_dump' is not one of the binaries",
         id="backup-not-installed",
     ),
+    pytest.param(
+        "command",
+        ["icnd", "--data", "/opt/icnd/releases/{version}/data"],
+        "fleet_services.icnd.command[2]: {version} is not filled in here\n  → write /opt/icnd/current for the directory of the release that runs",
+        id="version-in-a-command",
+    ),
+    pytest.param("command", ["icnd", "{arch}"], "fleet_services.icnd.command[1]: {arch} is not filled in here", id="arch-in-a-command"),
+    pytest.param(
+        "command",
+        ["icnd", "{secret:TOKEN}"],
+        "fleet_services.icnd.command[1]: {secret:TOKEN} is not filled in here\n  → the program finds secrets in its environment",
+        id="secret-in-a-command",
+    ),
+    pytest.param(
+        "command",
+        ["icnd", "--tls", "$CREDENTIALS_DIRECTORY/key"],
+        "fleet_services.icnd.command[2]: $CREDENTIALS_DIRECTORY is not filled in here, as there is no shell\n  → write /run/credentials/icnd.service",
+        id="credentials-in-a-command",
+    ),
+    pytest.param(
+        "reload",
+        {"command": ["/bin/kill", "-HUP", "$MAINPID"]},
+        "fleet_services.icnd.reload.command[2]: $MAINPID is not filled in here, as there is no shell\n  → write reload: {signal: SIGHUP}",
+        id="main-pid-in-a-command",
+    ),
+    pytest.param(
+        "command", ["icnd", "|", "/usr/bin/logger"], "fleet_services.icnd.command[1]: '|' is for a shell, and there is none", id="pipe-in-a-command"
+    ),
+    pytest.param(
+        "environment",
+        {"PATH": "/opt/icnd/current/bin:$PATH"},
+        "fleet_services.icnd.environment.PATH: $PATH is not filled in here, as there is no shell",
+        id="path-in-the-environment",
+    ),
     pytest.param("unit.watchdog", "30s", "fleet_services.icnd.unit.watchdog: a unit of type exec reports nothing to a watchdog", id="watchdog"),
     pytest.param(
         "backup",

@@ -75,7 +75,7 @@ def test_the_order_of_keys_does_not_matter() -> None:
     [
         pytest.param({"command": ["/opt/x/relay", "-v"]}, "ExecStart", ["/opt/x/relay -v"], id="absolute-command"),
         pytest.param(
-            {"command": ["relay", "a b", "$HOME", "100%", ";", ""]}, "ExecStart", ['/usr/local/bin/relay "a b" "$$HOME" 100%% ";" ""'], id="quoting"
+            {"command": ["relay", "a b", "$COST", "100%", ";", ""]}, "ExecStart", ['/usr/local/bin/relay "a b" "$$COST" 100%% ";" ""'], id="quoting"
         ),
         pytest.param(
             {"environment": {"A": 'say "$HOME" 5% \\'}}, "Environment", ['"A=say \\"$HOME\\" 5%% \\\\"'], id="environment-has-no-variables-to-put-in"
