@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections.abc import Container, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from ansible_collections.hearth.fleet.plugins.module_utils import (
     accounts,
     backup_area,
+    bootstrap,
     drill_area,
     host_tools,
     paths,
@@ -45,7 +45,7 @@ def look(wanted: Mapping[str, Any], *, controller_time: float | None, resolved: 
     return {
         "account": accounts.look(account),
         "paths": paths.look([*account["paths"], *wanted["config"]["paths"], *wanted["unit"]["paths"]]),
-        "bootstrap": {one["creates"]: os.path.lexists(one["creates"]) for one in wanted["config"]["bootstrap"]},
+        "bootstrap": bootstrap.look(wanted["config"]["bootstrap"]),
         "release": releases.look(wanted["release"], units.running(seen_units)),
         "unit": seen_units,
         "firewall": ufw_rules.look(wanted["firewall"]) if wanted["firewall"]["managed"] else None,
@@ -104,7 +104,7 @@ def _differences(
     return {
         "account": [*accounts.diff(wanted["account"], observed["account"]), *_paths(wanted["account"], observed, ())],
         "release": releases.diff(installable, observed["release"]),
-        "config": [*_paths(wanted["config"], observed, held), *_bootstraps(wanted["config"]["bootstrap"], observed["bootstrap"])],
+        "config": [*_paths(wanted["config"], observed, held), *bootstrap.diff(wanted["config"]["bootstrap"], observed["bootstrap"])],
         "unit": [*_paths(wanted["unit"], observed, ()), *units.diff(wanted["unit"]["units"], observed["unit"], held=held)],
         "firewall": ufw_rules.diff(wanted["firewall"], observed["firewall"]) if wanted["firewall"]["managed"] else [],
         "backup": backup_area.diff(wanted["backup"], observed["backup"]),
@@ -159,10 +159,6 @@ def _changing(wanted: Mapping[str, Any], found: Mapping[str, list[Difference]]) 
     due = {one.item for one in (*found["config"], *found["unit"])}
     files = [one for one in wanted["config"]["paths"] if one["state"] == "file"] + [unit_marks.entry(one) for one in wanted["unit"]["units"]]
     return {one["path"]: one["sha256"] for one in files if one["path"] in due}
-
-
-def _bootstraps(wanted: list[dict[str, Any]], done: Mapping[str, bool]) -> list[Difference]:
-    return [Difference(one["creates"], "not there yet; bootstrap makes it", one["service"], "create") for one in wanted if not done[one["creates"]]]
 
 
 def _undigested(wanted: list[dict[str, Any]], arch: str) -> dict[str, preflight.Finding]:
