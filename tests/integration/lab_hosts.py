@@ -24,13 +24,14 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFINITION = json.loads((CHECKOUT / "tests/lab/lab.json").read_text())
 HOSTS: dict[str, dict[str, Any]] = DEFINITION["hosts"]
+SUFFIX = os.environ.get("LAB_SUFFIX", "")
 IPV4 = os.environ.get("LAB_IPV4_PREFIX") or DEFINITION["network"]["ipv4_prefix"]
 IPV6 = os.environ.get("LAB_IPV6_PREFIX") or DEFINITION["network"]["ipv6_prefix"]
 
 # One connection per host serves all scripts: it is quick, and a firewall may limit new ones.
 CONNECTIONS = tempfile.TemporaryDirectory(prefix="hearth-fleet-")
 SSH = (
-    *("ssh", "-F", str(CHECKOUT / ".cache/lab/ssh_config"), "-o", "ConnectTimeout=5"),
+    *("ssh", "-F", str(CHECKOUT / f".cache/lab{SUFFIX}/ssh_config"), "-o", "ConnectTimeout=5"),
     *("-o", "ControlMaster=auto", "-o", "ControlPersist=300s", "-o", f"ControlPath={CONNECTIONS.name}/%n"),
 )
 # A connection of the lab takes a millisecond; after one second TCP asks a second time.
@@ -53,6 +54,11 @@ def _source(address: str) -> str:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((address, 9))
         return str(probe.getsockname()[0])
+
+
+def container(host: str) -> str:
+    """Return the name of the container that is a host."""
+    return host + SUFFIX
 
 
 def connects(address: str, port: int) -> bool:
@@ -80,7 +86,7 @@ def shell(host: str, script: str, stdin: bytes = b"") -> str:
 
 def console(host: str, script: str) -> str:
     """Run a shell script on a host that lets nobody in any more, and return what it prints, whether it succeeds or not."""
-    return subprocess.run(["podman", "exec", host, "sh", "-c", script], check=False, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(["podman", "exec", container(host), "sh", "-c", script], check=False, capture_output=True, text=True, timeout=60).stdout
 
 
 def hang_up() -> None:

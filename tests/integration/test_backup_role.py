@@ -19,6 +19,7 @@ import lab_hosts
 import pytest
 
 HOST = "ops1"
+STORE, NOBODY = f"http://{lab_hosts.addresses(HOST)[0]}:9001", f"http://{lab_hosts.addresses(HOST)[0]}:9"
 JOB = "kontinuum-node-admin.data"
 UNITS = "/etc/systemd/system"
 TIMER, SERVICE = f"hearth-backup-{JOB}.timer", f"hearth-backup-{JOB}.service"
@@ -92,8 +93,8 @@ def test_a_second_run_changes_nothing() -> None:
     ("variables", "said"),
     [
         pytest.param(
-            {"backup_store": {"endpoint": "http://10.77.0.41:9001", "bucket": "nowhere"}},
-            "backup_store.bucket: the store http://10.77.0.41:9001 has no bucket 'nowhere'",
+            {"backup_store": {"endpoint": STORE, "bucket": "nowhere"}},
+            f"backup_store.bucket: the store {STORE} has no bucket 'nowhere'",
             id="bucket",
         ),
         pytest.param(
@@ -112,8 +113,8 @@ def test_a_second_run_changes_nothing() -> None:
             id="schedule",
         ),
         pytest.param(
-            {"backup_store": {"endpoint": "http://10.77.0.41:9", "bucket": "backups"}, "backup_unreachable": "fail"},
-            "backup_store.endpoint: ops1 cannot reach http://10.77.0.41:9",
+            {"backup_store": {"endpoint": NOBODY, "bucket": "backups"}, "backup_unreachable": "fail"},
+            f"backup_store.endpoint: ops1 cannot reach {NOBODY}",
             id="unreachable",
         ),
     ],
@@ -129,7 +130,7 @@ def test_bad_input_is_said_before_anything_is_installed(variables: dict[str, Any
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    variables = {**backup_of({"schedule": "*-*-* 25:00"}), "backup_store": {"endpoint": "http://10.77.0.41:9001", "bucket": "nowhere"}}
+    variables = {**backup_of({"schedule": "*-*-* 25:00"}), "backup_store": {"endpoint": STORE, "bucket": "nowhere"}}
     output = converged.site(*overridden(**variables), check=False).stdout
     assert "systemd does not take" in output
     assert "has no bucket" in output

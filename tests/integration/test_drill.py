@@ -134,7 +134,7 @@ def test_f28_the_sandbox_has_no_network_and_no_second_node_comes_up() -> None:
             [ "$(readlink /proc/$pid/ns/net)" = "$(readlink /proc/1/ns/net)" ] && echo the network of the host
             grep -l production /proc/$pid/root/var/lib/kontinuum-node/keys/node.key
             for path in /etc/hearth /var/lib/hearth /etc/shadow /root/.ssh /home /run/dbus; do [ -e /proc/$pid/root$path ] && echo "sees $path"; done
-            nsenter --target $pid --net curl -s -m 2 -o /dev/null http://10.77.0.41:9001/ready && echo reaches the store
+            nsenter --target $pid --net curl -s -m 2 -o /dev/null http://STORE:9001/ready && echo reaches the store
             nsenter --target $pid --net curl -s -m 5 --retry 20 --retry-delay 0 --retry-connrefused -o /dev/null -w 'ready %{http_code}\\n' http://127.0.0.1:9100/readyz
             curl -s -m 2 -o /dev/null http://127.0.0.1:9100/readyz && echo "a node answers on the host"
             ps -o user= -p $pid
@@ -144,7 +144,7 @@ def test_f28_the_sandbox_has_no_network_and_no_second_node_comes_up() -> None:
     done
     while systemctl is-active hearth-drill.service | grep -q activating; do python3 -c 'import time; time.sleep(0.1)'; done
     """
-    seen = lab_hosts.shell(HOST, f"{watch.replace('10.77.0.41', lab_hosts.addresses(HOST)[0])}\ntrue").split("\n")
+    seen = lab_hosts.shell(HOST, f"{watch.replace('STORE', lab_hosts.addresses(HOST)[0])}\ntrue").split("\n")
     lines = [line.strip() for line in seen if line.strip()]
     assert [line for line in lines if line not in ("interface lo", "hearth-drill")] == ["ready 200"], lines
     assert "interface lo" in lines

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -103,7 +104,7 @@ def test_f52_a_service_that_leaves_the_catalogue_stops_and_its_ports_close() -> 
     converged.site("--limit", "relay1", "-e", json.dumps({"fleet_placement": placement}))
     assert said("relay1", f"systemctl is-active {NATS} || true") == "inactive"
     assert "4222" not in said("relay1", "ufw status")
-    for address in ("10.77.0.21", "fd77:7e57:0:1::21"):
+    for address in lab_hosts.addresses("relay1"):
         assert "closed" in said("ops1", f"nc -z -w 2 {address} 4222 || echo closed")
     assert said("relay1", "ls /var/lib/nats-server /etc/nats-server"), "data and config stay"
 
@@ -144,12 +145,23 @@ def test_a_firewall_that_is_not_managed_is_left_alone() -> None:
 
 def test_f47_a_home_host_that_is_off_is_skipped_and_caught_up() -> None:
     converged.site()
-    subprocess.run(["podman", "stop", "--time", "5", "home1"], check=True, capture_output=True, timeout=60)
+    subprocess.run(["podman", "stop", "--time", "5", lab_hosts.container("home1")], check=True, capture_output=True, timeout=60)
     done = converged.site("-e", "ansible_ssh_timeout=3", *overrides("tier2", NODE, environment={"CAUGHT": "up"}))
     assert "home1" in done.stdout
     lab_hosts.lab("up")
     converged.site(*overrides("tier2", NODE, environment={"CAUGHT": "up"}))
     assert "CAUGHT=up" in said("home1", f"cat /etc/systemd/system/{NODE}.service")
+
+
+def test_f47_a_home_host_that_lets_nobody_in_is_an_error_and_the_others_go_on() -> None:
+    nobody = "{{ 'nobody-here' if inventory_hostname == 'home1' else 'root' }}"
+    done = converged.site("--limit", "home1,anchor1", "-e", json.dumps({"ansible_user": nobody}), check=False)
+    assert done.returncode == 2
+    assert "home1 lets nobody in; " in done.stdout
+    assert "Permission denied" in done.stdout
+    assert "(ansible_user, ansible_ssh_private_key_file)" in " ".join(done.stdout.split())
+    assert re.search(r"^anchor1 .*unreachable=0 +failed=0 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^home1 .*unreachable=0 +failed=1 ", done.stdout, re.MULTILINE)
 
 
 def test_f60_secrets_are_in_no_output() -> None:

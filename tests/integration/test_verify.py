@@ -20,6 +20,7 @@ import pytest
 from lab_hosts import shell
 
 STRAY_PORT = 17422
+RELAY2 = lab_hosts.addresses("relay2")
 DAEMON = "hearth-test-verify.service"
 DROP_IN = "/etc/systemd/system/kontinuum-node-server.service.d/hearth-test.conf"
 
@@ -142,8 +143,7 @@ def test_a_socket_is_given_to_its_unit(daemon: str) -> None:
 
 
 def test_f49_ports_are_tried_over_ipv4_and_ipv6_all_at_once(daemon: str) -> None:
-    number = {"ops1": 41, "relay2": 22}[daemon]
-    addresses = [f"10.77.0.{number}", f"fd77:7e57:0:1::{number}"]
+    addresses = lab_hosts.addresses(daemon)
     firewalled = "on" in shell(daemon, "grep -q ENABLED=yes /etc/ufw/ufw.conf && echo on || true").splitlines()
     probes = [{"address": address, "port": STRAY_PORT} for address in addresses]
     outcomes = [one["outcome"] for one in ansible("anchor1", "hearth.fleet.reach", probes=probes * 20)["probes"]]
@@ -166,9 +166,9 @@ def test_a_converged_fleet_is_verified_as_the_guide_shows_it(clean: Run) -> None
         pytest.param("relay2", "nats-server", "drift", "config /etc/nats-server/nats.json changed", id="a-pending-reload"),
         pytest.param("relay2", "kontinuum-node-server", "exposure", DROP_IN, id="f55-a-drop-in-that-opens-the-sandbox"),
         pytest.param("relay2", "kontinuum-node-server", "drift", f"drop-in {DROP_IN} is new", id="a-pending-restart"),
-        pytest.param("relay2", "kontinuum-node-server", "reach", "connects to 10.77.0.22:9100", id="f51-a-rule-of-somebody-else"),
-        pytest.param("relay2", "kontinuum-node-server", "reach", "connects to [fd77:7e57:0:1::22]:9100", id="f49-over-ipv6-too"),
-        pytest.param("relay2", "nats-server", "reach", "to [fd77:7e57:0:1::22]:4222: timed out", id="f49-a-rule-lost-for-ipv6-alone"),
+        pytest.param("relay2", "kontinuum-node-server", "reach", f"connects to {RELAY2[0]}:9100", id="f51-a-rule-of-somebody-else"),
+        pytest.param("relay2", "kontinuum-node-server", "reach", f"connects to [{RELAY2[1]}]:9100", id="f49-over-ipv6-too"),
+        pytest.param("relay2", "nats-server", "reach", f"to [{RELAY2[1]}]:4222: timed out", id="f49-a-rule-lost-for-ipv6-alone"),
         pytest.param("relay2", "", "drift", "ufw: the kernel does not hold what /etc/ufw says", id="rules-changed-behind-ufw"),
         pytest.param("relay2", "nats-server", "listening", f"listens on 0.0.0.0:{STRAY_PORT}/tcp", id="a-port-that-nobody-described"),
     ],
@@ -206,7 +206,7 @@ def test_f47_hosts_that_do_not_answer(clean: Run, scratch: Path) -> None:
     inventory = scratch / "gone.yml"
     gone = {
         group: {"hosts": {host: {"ansible_host": address, "fleet_addresses": [address]}}}
-        for group, host, address in (("tier1", "gone1", "10.77.0.98"), ("tier2", "gone2", "10.77.0.99"))
+        for group, host, address in (("tier1", "gone1", f"{lab_hosts.IPV4}.98"), ("tier2", "gone2", f"{lab_hosts.IPV4}.99"))
     }
     inventory.write_text(json.dumps(gone))
     options = ("-i", "inventories/lab", "-i", str(inventory), "--limit", "ops1,gone1,gone2")

@@ -85,6 +85,7 @@ def test_inventory_moves_with_the_same_variables_as_the_lab(family):
 def test_inventory_uses_the_keys_that_the_lab_makes():
     variables = INVENTORY["all"]["vars"]
     cache = variables["lab_cache"].replace("{{ inventory_dir | default('.') }}", str(ROOT / "inventories" / "lab"))
+    cache = cache.replace("{{ lookup('ansible.builtin.env', 'LAB_SUFFIX') }}", program.SUFFIX)
     assert Path(cache).resolve() == program.CACHE
     assert variables["ansible_ssh_private_key_file"] == f"{{{{ lab_cache }}}}/{program.KEY.name}"
     assert f'UserKnownHostsFile="{{{{ lab_cache }}}}/{program.KNOWN_HOSTS.name}"' in variables["ansible_ssh_common_args"]
@@ -107,6 +108,19 @@ def test_another_network_is_chosen_by_environment():
     lab = program.load(DEFINITION, {"LAB_IPV4_PREFIX": "10.9.8", "LAB_IPV6_PREFIX": "fd00:9"})
     assert lab.subnets == ("10.9.8.0/24", "fd00:9::/64")
     assert (lab.hosts[0].ipv4, lab.hosts[0].ipv6) == ("10.9.8.11", "fd00:9::11")
+
+
+def test_a_further_lab_has_names_of_its_own():
+    first, further = program.load(DEFINITION, {}), program.load(DEFINITION, {"LAB_SUFFIX": "-second"})
+    assert further.network == f"{first.network}-second"
+    assert [host.container for host in further.hosts] == [f"{host.name}-second" for host in first.hosts]
+    assert [host.name for host in further.hosts] == [host.name for host in first.hosts]
+
+
+@pytest.mark.parametrize("suffix", ["second", "-a b", "-", "/x"])
+def test_a_suffix_must_be_part_of_names(suffix):
+    with pytest.raises(program.LabError, match=r"cannot be part of names\n→ write it like -second"):
+        program.load(DEFINITION, {"LAB_SUFFIX": suffix})
 
 
 def test_unknown_host_is_an_error_that_names_the_known_ones():
