@@ -10,6 +10,7 @@ are read by systemd, and are in no argument; what a command prints is given on w
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,9 +65,10 @@ def words(one: Command) -> list[str]:
 
 def _run(one: Command) -> str:
     """Run a command; return what is to be said of its failure, empty for none."""
+    begun = time.monotonic()
     said = programs.run(words(one), seconds=one["timeout"] + _SYSTEMD_SECONDS, together=True)
     if said.status != 0:
-        what = f"failed ({_outcome(one, said)})"
+        what = f"failed ({_outcome(one, said, time.monotonic() - begun)})"
     elif not os.path.lexists(one["creates"]):
         what = f"ended well, but {one['creates']} is not there"
     else:
@@ -78,8 +80,8 @@ def _run(one: Command) -> str:
     return "\n".join([heading, *(f"  | {line}" for line in quoted), f"  → {remedy}"])
 
 
-def _outcome(one: Command, said: programs.Said) -> str:
-    if said.status == programs.TOO_LATE:
+def _outcome(one: Command, said: programs.Said, seconds: float) -> str:
+    if seconds >= one["timeout"]:  # systemd-run has no exit status of its own for what systemd has ended
         return f"not done within {one['timeout']} s"
     return f"exit status {said.status}" if said.ended else "it could not be started"
 

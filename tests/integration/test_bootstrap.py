@@ -62,7 +62,7 @@ def test_f60_all_failures_are_said_without_secrets_and_the_others_are_made(host:
     assert f"first: the command that makes {HOME}/identity failed (exit status 3)" in said
     assert "| wrong passphrase ********\n  | ********\n" in said
     assert f"second: the command that makes {HOME}/here ended well, but {HOME}/here is not there" in said
-    assert f"third: the command that makes {HOME}/slow failed" in said
+    assert f"third: the command that makes {HOME}/slow failed (not done within 1 s)" in said
     assert "fourth" not in said
     assert SECRET not in refused["output"]
     assert KEY not in refused["output"]
