@@ -85,8 +85,8 @@ def rehearse(wanted: Sequence[Wanted], differences: Sequence[Difference], *, com
     orphans = [one["path"] for one in due if complete and state_of(one) == "directory" and one.get("service") and not _has_parent(one, wanted)]
     if orphans:
         raise FleetError("\n".join(map(_no_directory, orphans)))
-    judged = {one.get("service") for one in due if one.get("validate")} - {None, ""}
-    files = [one for one in due if state_of(one) == "file" and (one.get("validate") or (one.get("service") in judged and _is_new(one)))]
+    judged = {one.get("service") for one in wanted if one.get("validate")} - {None, ""}
+    files = [one for one in due if state_of(one) == "file" and (one.get("validate") or (one.get("service") in judged and _may_be_included(one)))]
     possible = [one for one in files if (_can_validate(one) if one.get("validate") else _can_write(one))]
     with contextlib.ExitStack() as stack:
         candidates = [stack.enter_context(_candidate(one)) for one in possible]
@@ -441,23 +441,49 @@ def _is_new(one: Wanted) -> bool:
     return not os.path.lexists(one["path"])
 
 
-def _validate(candidates: Sequence[_Candidate], wanted: Sequence[Wanted], appeared: contextlib.ExitStack) -> None:
-    """Have the candidates read by their validators. Raises FleetError with the own words of all that object.
+@dataclass(frozen=True)
+class _Judged:
+    """A file that its validator is asked about: ``path`` is a candidate's, or that of a file which stays and may include what changes."""
 
-    A file may include another one that is new, too. So where a validator objects, the new files that have none or have passed theirs get
-    their names, which they lose when ``appeared`` is left, and it is asked again.
+    wanted: Wanted
+    path: str
+    stays: bool = False
+
+
+def _validate(candidates: Sequence[_Candidate], wanted: Sequence[Wanted], appeared: contextlib.ExitStack) -> None:
+    """Have the files read by their validators, as they will be. Raises FleetError with the own words of all that object.
+
+    A file may include others of its service. Where these change, its validator finds the candidates in their places (``_in_places``), also
+    where the file itself stays as it is. Where it objects, the new files that have no validator or have passed theirs get their names,
+    which they lose when ``appeared`` is left, and it is asked again.
     """
-    waiting = [candidate for candidate in candidates if candidate.wanted.get("validate")]
+    waiting = [_Judged(candidate.wanted, candidate.path) for candidate in candidates if candidate.wanted.get("validate")]
+    waiting += [_Judged(one, one["path"], stays=True) for one in _staying(candidates, wanted)]
     hidden = [candidate for candidate in candidates if _is_new(candidate.wanted)]
+    changed = [candidate for candidate in candidates if candidate not in hidden]
     while waiting:
-        objections = [(candidate, said) for candidate in waiting for said in [_objection(candidate, wanted)] if said]
-        waiting = [candidate for candidate, _said in objections]
-        passed = [candidate for candidate in hidden if candidate not in waiting]
+        objections = [(judged, said) for judged in waiting for said in [_objection(judged, changed, wanted)] if said]
+        waiting = [judged for judged, _said in objections]
+        rejected = [judged.path for judged in waiting]
+        passed = [candidate for candidate in hidden if candidate.path not in rejected]
         if objections and not passed:
-            raise FleetError("\n".join(said for _candidate, said in objections))
+            raise FleetError("\n".join(said for _judged, said in objections))
         for candidate in passed if objections else ():
             _appear(candidate, appeared)
             hidden.remove(candidate)
+
+
+def _staying(candidates: Sequence[_Candidate], wanted: Sequence[Wanted]) -> list[Wanted]:
+    """Return the files that stay as they are, have a validator, and may include a candidate that has none."""
+    due = [candidate.wanted["path"] for candidate in candidates]
+    included = {candidate.wanted.get("service") for candidate in candidates if _may_be_included(candidate.wanted)} - {None, ""}
+    files = [one for one in wanted if one.get("validate") and one["path"] not in due and one.get("service") in included]
+    return [one for one in files if os.path.isfile(one["path"]) and _can_validate(one)]
+
+
+def _may_be_included(one: Wanted) -> bool:
+    """Return whether another file may include this one, which nobody else judges. The files of secrets are systemd's to read."""
+    return not one.get("validate") and (one.get("content") is not None or bool(one.get("validate_as")))
 
 
 def _appear(candidate: _Candidate, appeared: contextlib.ExitStack) -> None:
@@ -468,17 +494,18 @@ def _appear(candidate: _Candidate, appeared: contextlib.ExitStack) -> None:
     appeared.callback(os.unlink, target, dir_fd=candidate.directory)
 
 
-def _objection(candidate: _Candidate, wanted: Sequence[Wanted]) -> str:
-    """Return the error of a candidate that its validator rejects, with the validator's own words; empty where it accepts it."""
-    command, path = candidate.wanted["validate"], candidate.wanted["path"]
-    code, output = _run([part.replace("{path}", candidate.path) for part in command], candidate.wanted)
+def _objection(judged: _Judged, changed: Sequence[_Candidate], wanted: Sequence[Wanted]) -> str:
+    """Return the error of a file that its validator rejects, with the validator's own words; empty where it accepts it."""
+    command, path, service = judged.wanted["validate"], judged.wanted["path"], judged.wanted.get("service")
+    beside = [one for one in changed if service and one.wanted.get("service") == service and one.path != judged.path]
+    code, output = _run([part.replace("{path}", judged.path) for part in command], judged.wanted, beside)
     if code == 0:
         return ""
     for word in _secret_words(wanted):
         output = output.replace(word, "********")
-    said = output.replace(candidate.path, path).strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
-    heading = f"{path} was rejected by its validator ({_outcome(code)}); {_KEPT}.\n  command: {' '.join(command)}"
-    service = candidate.wanted.get("service")
+    said = output.replace(judged.path, path).strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
+    together = f" with {', '.join(one.wanted['path'] for one in beside)}, which is to change" if judged.stays and beside else ""
+    heading = f"{path} was rejected by its validator{together} ({_outcome(code)}); {_KEPT}.\n  command: {' '.join(command)}"
     remedy = [f"  → correct what fleet_services.{service}.config says of it"] if service else []
     return "\n".join([heading, *(f"  | {line}" for line in said), *remedy])
 
@@ -489,22 +516,45 @@ def _outcome(code: int | None) -> str:
     return f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
 
 
-def _run(command: Sequence[str], wanted: Wanted) -> tuple[int | None, str]:
+def _run(command: Sequence[str], wanted: Wanted, beside: Sequence[_Candidate] = ()) -> tuple[int | None, str]:
     """Run a validator. Returns its exit code (None: it took too long) and what it said on both channels.
 
-    It runs as the account of ``validate_as``, with that account's groups, so that it sees the file as the daemon will.
+    It runs as the account of ``validate_as``, with that account's groups, so that it sees the file as the daemon will; and it sees the
+    candidates ``beside`` it in the places of the files that they are to replace.
     """
     program = shutil.which(command[0])
     if program is None:
         raise FleetError(f"{wanted['path']}: its validator {command[0]} is not on this host; {_KEPT}")
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
-    words = [program, *command[1:]]
-    said = programs.run(words, seconds=VALIDATION_SECONDS, environment=environment, account=_identity(wanted), together=True)
+    words, account = [program, *command[1:]], _identity(wanted)
+    if beside and _can_mount():
+        words, account = _in_places(beside, words, account), {}
+    said = programs.run(words, seconds=VALIDATION_SECONDS, environment=environment, account=account, together=True)
     if said.ended:
         return said.status, said.output
     if said.status == programs.TOO_LATE:
         return None, ""
     raise FleetError(f"{wanted['path']}: its validator {said.error}; {_KEPT}")
+
+
+_MOUNT = 'while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done; shift; exec "$@"'
+
+
+def _can_mount() -> bool:
+    """Return whether this process may have mounts that nobody else sees; in some containers root may not."""
+    if os.geteuid() != 0:
+        return False
+    return programs.run(["unshare", "--mount", "--propagation=private", "mount", "--bind", "/", "/"], seconds=VALIDATION_SECONDS).status == 0
+
+
+def _in_places(candidates: Sequence[_Candidate], words: Sequence[str], account: Mapping[str, Any]) -> list[str]:
+    """Return the command that runs ``words`` as an account, with candidates in the places of their targets, for it alone."""
+    mounts = [path for candidate in candidates for path in (candidate.path, candidate.wanted["path"])]
+    private = ["unshare", "--mount", "--propagation=private", "sh", "-ec", _MOUNT, "sh", *mounts, "--"]
+    if not account:
+        return [*private, *words]
+    groups = ",".join(map(str, account["extra_groups"]))
+    return [*private, "setpriv", f"--reuid={account['user']}", f"--regid={account['group']}", f"--groups={groups}", *words]
 
 
 def _identity(wanted: Wanted) -> dict[str, Any]:

@@ -409,6 +409,71 @@ def test_check_mode_judges_no_file_that_may_include_what_it_cannot_make_yet(tmp_
     assert os.listdir(tmp_path) == []
 
 
+mounting = pytest.mark.skipif(not placing._can_mount(), reason="needs root that may mount")
+
+
+def fleet_of_files(path, rules, main="main\n", validate=None, **more):
+    """A main file whose validator reads the rules beside it, which have none, and the rules."""
+    reads = ["sh", "-c", f'grep -q main "$1" && ! grep -H broken {path / "rules"}', "sh", "{path}"]
+    return [
+        file(path / "main", main, validate=validate or reads, service="prometheus", **more),
+        file(path / "rules", rules, service="prometheus", validate_as=more.get("validate_as", "")),
+    ]
+
+
+@mounting
+@pytest.mark.parametrize("main", [pytest.param("main\n", id="stays"), pytest.param("main, changed\n", id="changes-too")])
+def test_f59_an_included_file_is_judged_by_the_one_that_includes_it(tmp_path, main):
+    converge(*fleet_of_files(tmp_path, "good\n"))
+    before = tree(tmp_path)
+    wanted = fleet_of_files(tmp_path, "broken\n", main)
+    for attempt in (placing.rehearse, lambda wanted, differences: placing.apply(wanted, paths.look(wanted), differences)):
+        with pytest.raises(FleetError) as caught:
+            attempt(wanted, plan(wanted)[1])
+        assert f"{tmp_path}/main was rejected by its validator" in str(caught.value)
+        assert f"  | {tmp_path}/rules:broken" in str(caught.value)
+        assert (f" with {tmp_path}/rules, which is to change (exit code 1)" in str(caught.value)) == (main == "main\n")
+        assert tree(tmp_path) == before
+    assert converge(*fleet_of_files(tmp_path, "better\n", main))
+
+
+@mounting
+def test_a_file_is_judged_with_what_it_includes_as_that_will_be(tmp_path):
+    needs_new = ["sh", "-c", f"grep -q new {tmp_path / 'rules'}"]
+    converge(*fleet_of_files(tmp_path, "old\n"))
+    converge(*fleet_of_files(tmp_path, "new\n", "main 2\n", validate=needs_new))
+    assert (tmp_path / "rules").read_text() == "new\n"
+
+
+@mounting
+def test_a_validator_with_candidates_in_their_places_runs_as_the_daemons_account(tmp_path):
+    for directory in (tmp_path, *takewhile(lambda parent: parent != Path(tempfile.gettempdir()), tmp_path.parents)):
+        directory.chmod(0o755)
+    checks = [
+        "assert os.getuid() == os.getgid() == 1",
+        "assert os.getgroups() == [1], os.getgroups()",
+        f"assert 'new' in open('{tmp_path}/rules').read()",
+    ]
+    command = ["/usr/bin/python3", *python(*checks)[1:]]
+    converge(*fleet_of_files(tmp_path, "old\n", group="daemon"))
+    converge(*[{**one, "group": "daemon"} for one in fleet_of_files(tmp_path, "new\n", validate=command, validate_as="daemon")])
+    assert (tmp_path / "rules").read_text() == "new\n"
+
+
+def test_the_file_of_a_secret_is_nothing_that_a_validator_reads(tmp_path):
+    main = file(tmp_path / "main", service="prometheus")
+    converge(main, secret(tmp_path / "env", "A=1", service="prometheus"))
+    converge({**main, "validate": REJECT}, secret(tmp_path / "env", "A=2", service="prometheus"))
+    assert (tmp_path / "env").read_text() == "A=2"
+
+
+def test_where_nothing_can_be_mounted_a_file_is_judged_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(placing, "_can_mount", lambda: False)
+    converge(*fleet_of_files(tmp_path, "old\n"))
+    converge(*fleet_of_files(tmp_path, "new\n", "main 2\n"))
+    assert (tmp_path / "main").read_text() == "main 2\n"
+
+
 # Check mode
 
 
