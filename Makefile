@@ -29,8 +29,9 @@ demo: lab artifacts ## a fleet of containers on this machine, converged, with it
 lab: venv ## start the lab: systemd hosts in containers
 	tests/lab/lab up
 
-lab-down: ## stop and remove the lab
+lab-down: ## stop and remove the lab, and the tests' second one
 	tests/lab/lab down
+	$(SECOND_LAB) tests/lab/lab down
 
 artifacts: venv ## fetch the daemons that the lab deploys, each checked against its digest
 	python tools/fetch_artifacts.py
@@ -54,11 +55,13 @@ lock: ## pin the newest versions of all requirements again
 	tools/lock
 
 ##@ Test
-.PHONY: test test-fast lint lint-python lint-yaml sanity unit unit-oldest molecule integration integration-rollout pi bench
-test: lab artifacts ## everything, in about forty minutes
-	@echo 'Molecule runs beside lint, unit tests and sanity; what each of them says is shown when it has ended.'
-	$(MAKE) --jobs=2 --output-sync=target molecule lint unit sanity
-	$(MAKE) integration
+.PHONY: test test-more test-fast lint lint-python lint-yaml sanity unit unit-oldest molecule integration integration-rollout pi bench
+test: lab second-lab artifacts ## what every change has to pass, in under half an hour
+	@echo 'Three lanes side by side: what needs no hosts, and one on each of two labs. What each step says is shown when it has ended.'
+	$(MAKE) --jobs=3 --output-sync=line lane-without-hosts lane-roles lane-fleet
+
+test-more: lab second-lab artifacts ## the rest of what CI runs on hosts: a quarter of an hour
+	$(MAKE) --jobs=3 --output-sync=line lane-relay1 lane-relay2 lane-restores
 
 test-fast: lint unit ## everything that needs no lab, in under two minutes
 
@@ -87,6 +90,12 @@ unit-oldest: ## the same, with the oldest ansible-core supported
 molecule: venv artifacts ## all scenarios, on the lab
 	molecule test --all
 
+# A lab of its own for each lane: tests need not share hosts, and one waits while another works.
+SECOND_LAB := LAB_SUFFIX=-second LAB_IPV4_PREFIX=10.77.1 LAB_IPV6_PREFIX=fd77:7e57:0:2
+.PHONY: second-lab
+second-lab: lab
+	$(SECOND_LAB) tests/lab/lab up
+
 LAB_HOSTS := anchor1 relay1 relay2 home1 ops1
 FLEET_TESTS := $(addprefix tests/integration/,test_preflight.py test_site.py test_verify.py test_tampering.py)
 ROLLOUT_TESTS := tests/integration/test_rollout.py
@@ -94,32 +103,43 @@ ROLLOUT_TESTS := tests/integration/test_rollout.py
 ROLLOUT_CORE := f29 or f30 or f36 or f40 or f42 or f46 or bad_input
 ROLLOUT_MORE := $(addprefix tests/integration/,test_rollout_matrix.py test_rollout_load.py)
 MATRIX_HOSTS := $(addprefix rollout-matrix-,home1 relay1 relay2)
-BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py test_restore.py test_drill.py)
-RELAY_LANES := $(addprefix integration-,relay1 relay2)
-RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py)
+BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py)
+RESTORE_TESTS := $(addprefix tests/integration/,test_restore.py test_drill.py)
+RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py test_bootstrap.py)
 OTHER_TESTS := $(addprefix tests/integration/,test_paths_accounts.py test_releases.py)
 
-integration: lab artifacts ## what can go wrong, done to real hosts of the lab
+integration: lane-fleet lane-rollouts lane-relay1 lane-relay2 lane-restores ## what can go wrong, done to real hosts: the lanes of `test` and `test-more`
+
+.PHONY: lane-without-hosts lane-roles lane-rollouts lane-fleet lane-restores
+lane-without-hosts: ## what fills the pauses of the lanes that wait for hosts
+	nice $(MAKE) lint unit sanity
+
+lane-roles:
+	molecule test --all
+	$(MAKE) lane-rollouts
+
+lane-rollouts: artifacts
 	tests/lab/lab reset $(LAB_HOSTS)
-	pytest $(FLEET_TESTS)
-	$(MAKE) --jobs=2 --output-sync integration-relays integration-others
-
-# Two lanes with hosts of their own, but for home1: rollouts need it first, and drills last.
-.PHONY: integration-relays integration-others integration-disaster
-integration-relays:
+	ansible-playbook site.yml >/dev/null
 	pytest $(ROLLOUT_TESTS) -k '$(ROLLOUT_CORE)'
-	$(MAKE) --jobs=2 --output-sync $(RELAY_LANES)
 
-.PHONY: $(RELAY_LANES)
-$(RELAY_LANES): integration-%:
+lane-fleet: artifacts
+	$(SECOND_LAB) tests/lab/lab reset $(LAB_HOSTS)
+	$(SECOND_LAB) pytest $(FLEET_TESTS)
+	$(SECOND_LAB) pytest $(BACKUP_TESTS)
+
+.PHONY: lane-relay1 lane-relay2
+lane-relay1 lane-relay2: lane-%:
 	tests/lab/lab reset $*
 	pytest $(RELAY_TESTS) -k $*
 
-integration-others:
-	pytest $(BACKUP_TESTS)
-	tests/lab/lab reset anchor1 home1
-	pytest $(OTHER_TESTS)
+lane-restores: artifacts
+	$(SECOND_LAB) tests/lab/lab reset $(LAB_HOSTS)
+	$(SECOND_LAB) pytest $(RESTORE_TESTS)
+	$(SECOND_LAB) tests/lab/lab reset anchor1 home1
+	$(SECOND_LAB) pytest $(OTHER_TESTS)
 
+.PHONY: integration-disaster
 integration-disaster: lab artifacts ## a host is lost, and comes back from its backup with its identity and its data
 	pytest tests/integration/test_disaster.py
 
