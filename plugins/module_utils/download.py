@@ -10,6 +10,7 @@ failed run, so that a rerun resumes.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import ssl
@@ -17,6 +18,7 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
@@ -296,11 +298,21 @@ def _after_refusal(source: Source, url: str, through: str, error: urllib.error.H
         if urlsplit(following).scheme not in ("http", "https"):
             raise FleetError(f"{public_url(url)}: redirects to {public_url(following)}, which is not http or https")
         return following
-    wish = error.headers.get("Retry-After", "")
+    wish = _wish(error.headers.get("Retry-After", ""))
     error.close()
     if error.code in _WORTH_ANOTHER_TRY:
-        raise _Broken(f"HTTP {error.code} {error.reason}{through}", int(wish) if wish.isdigit() else 0)
+        raise _Broken(f"HTTP {error.code} {error.reason}{through}", wish)
     raise _final(source, url, through, error.code, error.reason)
+
+
+def _wish(retry_after: str) -> int:
+    """Return how many seconds a server wants to be left alone: a number or a date (RFC 9110, 10.2.3); 0 for neither."""
+    if retry_after.isdecimal():
+        return int(retry_after)
+    try:
+        return max(0, math.ceil(parsedate_to_datetime(retry_after).timestamp() - time.time()))
+    except (TypeError, ValueError):  # the first is what Python 3.9 raises for what is no date
+        return 0
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -82,7 +82,7 @@ def source_of(release: Mapping[str, Any], arch: str, url: str, sha256: str = "")
     return Source(
         url=url,
         sha256=sha256,
-        path=artifacts.digest_path(release, arch) if sha256 else f"fleet_services.{release['service']}.artifact.signature",
+        path=artifacts.digest_path(release, arch) if sha256 else _signature_path(release),
         arch=arch,
         headers=release.get("headers") or {},
         proxy=release.get("proxy") or "",
@@ -95,7 +95,8 @@ def obtain(release: Mapping[str, Any], arch: str, spool: Path, handed_over: Mapp
     """Return the release's verified artifact, in the spool.
 
     ``handed_over`` names the files that the controller brought, by digest. Raises FleetError when the artifact cannot be
-    had, has another digest, or is not signed by the pinned signer; then it is no longer in the spool.
+    had, has another digest, or is not signed by the pinned signer; then it is no longer in the spool. One whose signature cannot be
+    had waits there.
     """
     artifact = releases.artifact_of(release, arch)
     path = spool / str(artifact["sha256"])
@@ -104,8 +105,9 @@ def obtain(release: Mapping[str, Any], arch: str, spool: Path, handed_over: Mapp
     else:
         download(source_of(release, arch, artifact["url"], artifact["sha256"]), path)
     if release.get("signature"):
+        text = _signature(release, arch)
         try:
-            _verify_signature(release, arch, path)
+            signature.verify(release["signature"], text, path, _signature_path(release))
         except FleetError:
             path.unlink()
             raise
@@ -157,16 +159,19 @@ def _take_over(release: Mapping[str, Any], arch: str, path: Path, handed_over: M
         raise
 
 
-def _verify_signature(release: Mapping[str, Any], arch: str, path: Path) -> None:
-    pinned = release["signature"]
-    inventory_path = f"fleet_services.{release['service']}.artifact.signature"
-    text = releases.for_architecture(pinned.get("text"), arch)
-    if not text:
-        url = artifacts.signature_location(release, arch).get("url")
-        if not url:
-            raise FleetError(f"{inventory_path}: the controller has not handed the signature over")
-        text = fetch_text(source_of(release, arch, url), signature.SIGNATURE_BYTES_MAX)
-    signature.verify(pinned, text, path, inventory_path)
+def _signature(release: Mapping[str, Any], arch: str) -> str:
+    """Return the signature of the release's artifact, as the controller brought it or from its URL."""
+    text = releases.for_architecture(release["signature"].get("text"), arch)
+    if text:
+        return str(text)
+    url = artifacts.signature_location(release, arch).get("url")
+    if not url:
+        raise FleetError(f"{_signature_path(release)}: the controller has not handed the signature over")
+    return fetch_text(source_of(release, arch, url), signature.SIGNATURE_BYTES_MAX)
+
+
+def _signature_path(release: Mapping[str, Any]) -> str:
+    return f"fleet_services.{release['service']}.artifact.signature"
 
 
 def tidy(spool: Path, done: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils.download import DigestError, Source, download, fetch_text
+from ansible_collections.hearth.fleet.plugins.module_utils.download import DigestError, Source, _wish, download, fetch_text
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 CONTENT = bytes(range(256)) * 4000
@@ -190,6 +190,21 @@ def test_failures_are_named(tmp_path: Path, publisher: Publisher, moods: list[st
         download(publisher.source(retries=retries), tmp_path / "artifact", sleep=lambda _seconds: None)
     assert len(publisher.requests) == requests
     assert not (tmp_path / "artifact").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        pytest.param("7", 7, id="seconds"),
+        pytest.param("Tue, 01 Dec 2026 00:00:09 GMT", 9, id="date"),
+        pytest.param("Mon, 30 Nov 2026 23:59:00 GMT", 0, id="date-gone-by"),
+        pytest.param("soon", 0, id="neither"),
+        pytest.param("", 0, id="nothing"),
+    ],
+)
+def test_a_servers_wish_is_a_number_or_a_date(monkeypatch: pytest.MonkeyPatch, said: str, seconds: int) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1796083200.0)  # 2026-12-01 00:00:00 UTC
+    assert _wish(said) == seconds
 
 
 def test_the_pause_follows_the_servers_wish_and_grows(tmp_path: Path, publisher: Publisher) -> None:

@@ -83,6 +83,14 @@ def test_f29_an_artifact_with_a_bad_signature_leaves_the_spool(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_artifact_waits_for_a_signature_that_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "brought").write_bytes(CONTENT)
+    unsigned = release(artifacts=BY_FILE, signature={"type": "minisign", "key": "none"})
+    with pytest.raises(FleetError, match=r"toyd\.artifact\.signature: the controller has not handed the signature over"):
+        spool.obtain(unsigned, "amd64", tmp_path, {DIGEST: str(tmp_path / "brought")})
+    assert [path.name for path in tmp_path.iterdir()] == [DIGEST]
+
+
 def test_f29_all_that_cannot_be_had_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "brought").write_bytes(CONTENT)
     (tmp_path / "spoilt").write_bytes(b"something else")
