@@ -294,12 +294,14 @@ def _ask_http(probe: Mapping[str, Any], timeout: float) -> Answer:
     end = time.monotonic() + timeout
     try:
         secrets = request_headers.read_secrets(probe.get("secret_files") or {})
-        headers = {"Connection": b"close", "User-Agent": b"hearth.fleet", **request_headers.fill(probe.get("headers") or {}, secrets)}
+        given = request_headers.fill(probe.get("headers") or {}, secrets)
     except FleetError as error:
         return Answer(False, str(error))
     parts = urlsplit(str(probe["url"]))
     connection = _connection(parts, timeout)
     body = _body(probe.get("body"))
+    json_body = body is not None and not isinstance(probe["body"], str) and "content-type" not in map(str.lower, given)
+    headers = {"Connection": b"close", "User-Agent": b"hearth.fleet", **({"Content-Type": b"application/json"} if json_body else {}), **given}
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request(str(probe.get("method") or "GET"), target, body=body, headers=headers)

@@ -183,7 +183,7 @@ REQUEST = OneOf(
             label="request",
             fields={
                 "url": Field(_url("http", "https"), "Where the request goes, as seen on the host itself.", required=True),
-                "method": Field(choice("GET", "POST", "PUT", "DELETE", "PATCH"), "HTTP method.", default="GET"),
+                "method": Field(choice("GET", "POST", "PUT", "DELETE", "PATCH"), "HTTP method. Default: POST where there is a `body`, else GET."),
                 "headers": Field(
                     HEADERS,
                     "Headers to send. `{secret:NAME}` stands for one of the service's `secrets`, whose value the host puts in. "
@@ -191,7 +191,7 @@ REQUEST = OneOf(
                     default=dict,
                     example="{Authorization: 'Bearer {secret:ADMIN_TOKEN}'}",
                 ),
-                "body": Field(ANY, "Body: a text as it is, anything else as JSON."),
+                "body": Field(ANY, "Body: a text as it is, anything else as JSON, with its `Content-Type` unless `headers` has one."),
                 "status": Field(ListOf(integer(100, 599), single=True), "Statuses that count as success.", default=lambda: [200, 202, 204]),
                 "json": Field(MapOf(ANY), "Keys (dotted paths) of the JSON answer and the values they must have.", default=dict),
             },

@@ -156,7 +156,11 @@ def test_kontinuum_nodes_open_libp2p_to_all_metrics_to_prometheus_and_the_blob_s
 
 
 def test_kontinuum_admin_opens_its_api_to_the_vpn_and_its_webhooks_to_the_billing_system() -> None:
+    nodes = {address for spec in joined("kontinuum").values() if "kontinuum-node-server" in spec["services"] for address in spec["host"]["addresses"]}
     assert rules("kontinuum", "admin1") == {
+        *(("443", "tcp", address, "kontinuum-node-admin/https") for address in {"198.51.100.64/26", *nodes}),
+        ("9100", "tcp", "192.0.2.71", "kontinuum-node-admin/metrics"),
+        ("9100", "tcp", "2001:db8:0:7::71", "kontinuum-node-admin/metrics"),
         ("8080", "tcp", "198.51.100.64/26", "kontinuum-node-admin/api"),
         ("9090", "tcp", "198.51.100.7", "kontinuum-node-admin/billing"),
         ("9090", "tcp", "2001:db8:b111::7", "kontinuum-node-admin/billing"),
@@ -241,14 +245,16 @@ def test_kontinuum_backups_are_hourly_for_nodes_and_daily_for_the_admin() -> Non
     }
     assert [job["class"] for job in host("kontinuum", "home1")["backup"]["jobs"]] == ["data-30d", "identity-forever", "certificates-forever"]
     assert node["drain"]["deadline"] == 60
-    assert node["drain"]["request"]["url"] == "https://admin.kontinuum.example/api/v1/nodes/home1/drain"
+    request = node["drain"]["request"]
+    assert (request["method"], request["url"]) == ("POST", "https://admin.kontinuum.example/api/v1/nodes/home1/drain")
+    assert node["drain"]["grace"] == 60
 
 
 def test_kontinuum_the_admin_knows_every_node_of_the_inventory() -> None:
     admin = tomllib.loads(file("kontinuum", "admin1", "/etc/kontinuum-admin/admin.toml")["content"])
     nodes = {name for name, spec in joined("kontinuum").items() if "kontinuum-node-server" in spec["services"]}
     assert {node["id"] for node in admin["nodes"]} == nodes
-    assert {"id": "anchor1", "url": "http://192.0.2.11:9100"} in admin["nodes"]
+    assert {"id": "anchor1", "addr": "/ip4/192.0.2.11/tcp/4001"} in admin["nodes"]
 
 
 # --- ICN --------------------------------------------------------------------------------------------------------------
@@ -296,8 +302,7 @@ def test_icn_release_brings_the_companion_and_backups_use_it() -> None:
 
 def test_crumpet_only_the_edge_talks_to_the_api_and_only_nodes_gossip() -> None:
     assert rules("crumpet", "cin1") == {
-        ("8080", "tcp", "192.0.2.11", "cin-node/http"),
-        ("8080", "tcp", "2001:db8::11", "cin-node/http"),
+        *(("8080", "tcp", address, "cin-node/http") for address in ("192.0.2.11", "2001:db8::11", "192.0.2.51", "2001:db8::51")),
         ("8081", "tcp", "192.0.2.11", "cin-node/grpc"),
         ("8081", "tcp", "2001:db8::11", "cin-node/grpc"),
         ("4001", "udp", "192.0.2.22", "cin-node/p2p"),
@@ -336,10 +341,25 @@ def test_crumpet_services_reach_what_they_are_told_and_nothing_else(name: str, s
 def test_crumpet_keys_are_credentials_and_the_edge_opens_http() -> None:
     assert "LoadCredential=signing-key:/etc/watcher/credentials/signing-key" in unit("crumpet", "watch1", "watcher")
     assert rules("crumpet", "edge1") == {
-        ("80", "tcp", "any", "host/http"),
-        ("443", "tcp", "any", "host/https"),
-        ("443", "udp", "any", "host/https"),
+        ("80", "tcp", "any", "envoy/http"),
+        ("443", "tcp", "any", "envoy/https"),
+        ("443", "udp", "any", "envoy/https"),
     }
+
+
+def test_crumpet_the_edge_sends_to_every_search_node_and_may_have_no_more_than_the_host_can_give() -> None:
+    config = yaml.safe_load(file("crumpet", "edge1", "/etc/envoy/envoy.yaml")["content"])
+    (cluster,) = config["static_resources"]["clusters"]
+    endpoints = [one["endpoint"]["address"]["socket_address"] for one in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]]
+    assert endpoints == [{"address": address, "port_value": 8080} for address in ("192.0.2.21", "192.0.2.22")]
+    lines = unit("crumpet", "edge1", "envoy")
+    assert {"MemoryMax=1536M", "AmbientCapabilities=CAP_NET_BIND_SERVICE"} <= set(lines)
+
+
+def test_crumpet_a_new_search_node_is_held_to_its_objectives_for_an_hour() -> None:
+    rollout = host("crumpet", "cin1")["services"]["cin-node"]["rollout"]
+    assert rollout["canary_soak"] == 3600
+    assert [(one["pass"], one["fail"]) for one in rollout["analysis"]] == [("<= 400", "> 1500"), ("<= 900", "> 1800")]
 
 
 # --- Blockchain -------------------------------------------------------------------------------------------------------

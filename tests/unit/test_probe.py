@@ -106,7 +106,7 @@ def test_f56_waiting_ends_when_it_is_hopeless():
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers what the path asks for: /status/503, /json, /slow, /echo."""
+    """Answers what the path asks for: /status/503, /json, /slow, /echo, /type."""
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -117,6 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         said = {
             "/json": json.dumps({"status": "healthy", "nodes": [{"ready": True}], "peers": 5}),
             "/echo": f"{self.command} {self.headers.get('X-Token')} {body}",
+            "/type": str(self.headers.get("Content-Type")),
             "/long": "x" * 1000,
         }.get(self.path, "\nnot yet\nmore")
         self.send_response(status)
@@ -163,6 +164,9 @@ def url() -> Iterator[str]:
             'HTTP 200: POST 7 {"a": 1}',
             id="method-headers-body",
         ),
+        pytest.param({"url": "/type", "method": "POST", "body": {"a": 1}}, True, "HTTP 200: application/json", id="json-body"),
+        pytest.param({"url": "/type", "body": [1], "headers": {"content-type": "text/x"}}, True, "HTTP 200: text/x", id="json-body-with-a-type"),
+        pytest.param({"url": "/type", "body": "a=1"}, True, "HTTP 200: None", id="text-body-has-no-type-of-its-own"),
         pytest.param({"url": "/echo", "body": "text"}, True, "HTTP 200: GET None text", id="text-body"),
     ],
 )

@@ -581,3 +581,18 @@ def test_a_command_says_where_it_is_written() -> None:
     assert here["health"]["ready"] == {"command": ["icnctl", "pong"], "where": "fleet_overrides.home1.icnd.health.ready.command"}
     assert here["drain"]["request"]["where"] == "fleet_overrides.home1.icnd.drain.request.command"
     assert there["backup"]["more"]["key"]["drill"]["ready"]["where"] == "fleet_services.icnd.backup.more.key.drill.ready.command"
+
+
+@pytest.mark.parametrize(
+    ("asked", "method"),
+    [
+        pytest.param({}, "GET", id="nothing-to-send"),
+        pytest.param({"body": {"reason": "upgrade"}}, "POST", id="body"),
+        pytest.param({"body": ""}, "POST", id="empty-body"),
+        pytest.param({"body": "x", "method": "PUT"}, "PUT", id="said"),
+    ],
+)
+def test_a_request_with_a_body_is_a_post(asked: dict[str, Any], method: str) -> None:
+    request = {"url": "http://127.0.0.1/drain", **asked}
+    found = spec(services={"icnd": fleets.changed("drain", {"request": request, "resume": {"url": "http://127.0.0.1/resume"}})})
+    assert (found["drain"]["request"]["method"], found["drain"]["resume"]["method"]) == (method, "GET")
