@@ -61,7 +61,7 @@ test: lab second-lab artifacts ## what every change has to pass, in under half a
 	$(MAKE) --jobs=3 --output-sync=line lane-without-hosts lane-roles lane-fleet
 
 test-more: lab second-lab artifacts ## the rest of what CI runs on hosts: a quarter of an hour
-	$(MAKE) --jobs=3 --output-sync=line lane-relay1 lane-relay2 lane-restores
+	$(MAKE) --jobs=3 --output-sync=line lane-relay1 lane-relay2 lane-backups
 
 test-fast: lint unit ## everything that needs no lab, in under two minutes
 
@@ -103,14 +103,13 @@ ROLLOUT_TESTS := tests/integration/test_rollout.py
 ROLLOUT_CORE := f29 or f30 or f36 or f40 or f42 or f46 or bad_input
 ROLLOUT_MORE := $(addprefix tests/integration/,test_rollout_matrix.py test_rollout_load.py)
 MATRIX_HOSTS := $(addprefix rollout-matrix-,home1 relay1 relay2)
-BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py)
-RESTORE_TESTS := $(addprefix tests/integration/,test_restore.py test_drill.py)
+BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py test_restore.py test_drill.py)
 RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py test_bootstrap.py)
 OTHER_TESTS := $(addprefix tests/integration/,test_paths_accounts.py test_releases.py)
 
-integration: lane-fleet lane-rollouts lane-relay1 lane-relay2 lane-restores ## what can go wrong, done to real hosts: the lanes of `test` and `test-more`
+integration: lane-fleet lane-rollouts lane-relay1 lane-relay2 lane-backups ## what can go wrong, done to real hosts: the lanes of `test` and `test-more`
 
-.PHONY: lane-without-hosts lane-roles lane-rollouts lane-fleet lane-restores
+.PHONY: lane-without-hosts lane-roles lane-rollouts lane-fleet lane-backups
 lane-without-hosts: ## what fills the pauses of the lanes that wait for hosts
 	nice $(MAKE) lint unit sanity
 
@@ -126,16 +125,15 @@ lane-rollouts: artifacts
 lane-fleet: artifacts
 	$(SECOND_LAB) tests/lab/lab reset $(LAB_HOSTS)
 	$(SECOND_LAB) pytest $(FLEET_TESTS)
-	$(SECOND_LAB) pytest $(BACKUP_TESTS)
 
 .PHONY: lane-relay1 lane-relay2
 lane-relay1 lane-relay2: lane-%:
 	tests/lab/lab reset $*
 	pytest $(RELAY_TESTS) -k $*
 
-lane-restores: artifacts
+lane-backups: artifacts
 	$(SECOND_LAB) tests/lab/lab reset $(LAB_HOSTS)
-	$(SECOND_LAB) pytest $(RESTORE_TESTS)
+	$(SECOND_LAB) pytest $(BACKUP_TESTS)
 	$(SECOND_LAB) tests/lab/lab reset anchor1 home1
 	$(SECOND_LAB) pytest $(OTHER_TESTS)
 
