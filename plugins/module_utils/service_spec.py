@@ -350,6 +350,10 @@ def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     if privileged and "CAP_NET_BIND_SERVICE" not in spec["sandbox"]["capabilities"]:
         spec["sandbox"]["capabilities"].append("CAP_NET_BIND_SERVICE")
     backup_spec.fill(spec)
+    _fill_methods(spec)
+
+
+def _fill_methods(spec: Mapping[str, Any]) -> None:
     for _where, request in (*_asked(spec, ""), *_asked_in_drills(spec, "")):
         if "url" in request:
             request["method"] = request["method"] or ("GET" if request["body"] is None else "POST")
