@@ -157,12 +157,15 @@ def wait_ready(
     interval = max(interval, FIRST_PAUSE_SECONDS)
     start = clock.monotonic()
     attempts, streak, served_after = 0, 0, None
+    refusal = ""
     patience = Patience()
     while True:
         left = start + deadline - clock.monotonic()
         answer = ask(probe, timeout=max(LEAST_ATTEMPT_SECONDS, min(ATTEMPT_SECONDS, left)))
         elapsed = clock.monotonic() - start
         attempts += 1
+        if not (refusal and left < ATTEMPT_SECONDS and elapsed >= deadline):  # the last one had no time to say more than the one before
+            refusal = "" if answer.ok else answer.said
         if answer.ok:
             streak, wait = streak + 1, interval
             served_after = elapsed if streak == 1 else served_after
@@ -173,7 +176,7 @@ def wait_ready(
         if patience.is_over(answer, elapsed):
             given_up = given_up or CANNOT_BE_ASKED
         if ready or given_up or elapsed >= deadline:
-            return ProbeResult(ready, elapsed, attempts, streak, answer.said, served_after if ready else None, given_up)
+            return ProbeResult(ready, elapsed, attempts, streak, answer.said if answer.ok else refusal, served_after if ready else None, given_up)
         clock.sleep(min(wait, deadline - elapsed))
 
 

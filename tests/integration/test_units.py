@@ -150,8 +150,8 @@ def spec(**more: Any) -> dict[str, Any]:
     described = {
         "version": "1.0.0",
         "artifact": {"url": "https://example.org/daemon", "sha256": "0" * 64},
-        "command": [NAME, "--text", "a b $HOME 100% \"x\" \\ ';'", ""],
-        "environment": {"TEST_TEXT": 'x "y" $HOME 50% \\ z'},
+        "command": [NAME, "--text", "a b $NOBODY 100% \"x\" \\ ';'", ""],
+        "environment": {"TEST_TEXT": 'x "y" $NOBODY 50% \\ z'},
         "directories": [{"path": f"/var/lib/{NAME}/keys", "writable": False}, {"path": f"/run/{NAME}"}],
         "config": [{"path": CONFIG, "content": {}, "reloadable": False}, {"path": RELOADABLE, "content": []}],
         "secrets": {"token": {"value": "secret", "as": "credential"}},
@@ -246,8 +246,8 @@ def test_f55_the_daemon_runs_in_the_default_sandbox_and_can_do_no_more_than_it_s
     assert said.pop("write and execute").startswith("refused: ")  # systemd 257 leaves it to the kernel, which answers otherwise
     assert said.pop("groups") in ([], [int(shell(host, f"id -g {NAME}"))])
     assert said == {
-        "arguments": ["--text", "a b $HOME 100% \"x\" \\ ';'", ""],
-        "environment": {"TEST_TEXT": 'x "y" $HOME 50% \\ z'},
+        "arguments": ["--text", "a b $NOBODY 100% \"x\" \\ ';'", ""],
+        "environment": {"TEST_TEXT": 'x "y" $NOBODY 50% \\ z'},
         "credential": "secret",
         "config": "{}\n",
         "reloads": 0,

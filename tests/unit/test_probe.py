@@ -90,6 +90,17 @@ def test_the_deadline_holds_when_answers_are_slow():
     assert result.seconds <= 10 + 4
 
 
+def test_what_the_daemon_said_is_not_lost_to_a_last_question_that_had_no_time():
+    clock = Clock()
+
+    def ask(_probe: object, *, timeout: float) -> Answer:
+        clock.now += min(timeout, 0.8)
+        return Answer(False, "the database is locked" if timeout >= 0.8 else f"no answer within {timeout:.0f} s")
+
+    assert probe.wait_ready("http://x/", deadline=2, passes=3, interval=0.1, clock=clock, ask=ask).answer == "the database is locked"
+    assert probe.wait_ready("http://x/", deadline=0.5, passes=3, interval=0.1, clock=clock, ask=ask).answer == "no answer within 0 s"
+
+
 def test_f56_waiting_ends_when_it_is_hopeless():
     clock = Clock()
     result = probe.wait_ready(
