@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -205,9 +206,10 @@ class ActionModule(ActionBase):
         if given is None:
             name = variables.get("ansible_host") or variables.host
             try:
-                return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}, key=service_spec.address_order)
+                resolved = {ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
             except OSError:
                 return []  # a mistake only where somebody needs them
+            return sorted((str(one) for one in resolved if not service_spec.is_private_to_host(one)), key=service_spec.address_order)
         found: list[Mistake] = []
         addresses = service_spec.read_addresses(given, f"fleet_addresses of host {variables.host}", found)
         mistakes.extend(found)
@@ -228,7 +230,13 @@ class ActionModule(ActionBase):
         for role in ROLES_WITH_INPUTS:
             options = role_options(role)
             given = {name: variables.get(name) for name in options if name in variables.values}
-            checked = ArgumentSpecValidator(options).validate(given)
+            try:
+                checked = ArgumentSpecValidator(options).validate(given)
+            except (AttributeError, TypeError) as error:  # some types that are wrong, the validator does not expect
+                mistakes.append(
+                    Mistake(f"{role}_* of host {variables.host}", f"has a wrong type ({error})", f"see docs/reference/roles.md, role {role}")
+                )
+                continue
             for message in checked.error_messages:
                 mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
             for name in variables.names():

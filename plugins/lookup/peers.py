@@ -76,7 +76,7 @@ class LookupModule(LookupBase):
 
     def _written(self, host: str, hostvars: Any) -> Any:
         known = hostvars.get("fleet_addresses") or [hostvars.get("ansible_host", host)]
-        address = str(known if isinstance(known, str) else known[0])
+        address = str(known if isinstance(known, str) else known[0]).partition("/")[0]
         return _filled(plain(self.get_option("format")), host, f"[{address}]" if ":" in address else address)
 
 

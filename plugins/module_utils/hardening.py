@@ -235,7 +235,7 @@ def _addresses(spec: Mapping[str, Any], where: str) -> list[Directive]:
                 " and systemd's filter does not tell answers from connections of the service's own\n  → name who may connect, or set egress: any"
             )
     sources = [source for port in spec["ports"] for source in port["sources"]]
-    allowed = dict.fromkeys(address for address in [*spec["egress"], *sources] if address != "none")
+    allowed = dict.fromkeys(address for address in [*spec["egress"], *sources, *spec.get("own_addresses", ())] if address != "none")
     return [("IPAddressDeny", "any"), ("IPAddressAllow", " ".join(["localhost", *allowed]))]
 
 

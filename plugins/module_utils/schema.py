@@ -21,8 +21,8 @@ from ansible_collections.hearth.fleet.plugins.module_utils.quantities import sec
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the known word nearest to ``word``, else the list of known words."""
-    words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    words = sorted(map(str, known))
+    near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(words)}"
 
 
@@ -57,10 +57,11 @@ class Scalar(Kind):
 
 @dataclass(frozen=True)
 class ListOf(Kind):
-    """A list whose items are all of one kind. With ``single``, one item may stand for a list of one."""
+    """A list whose items are all of one kind. With ``single``, one item may stand for a list of one; with ``filled``, it may not be empty."""
 
     item: Kind
     single: bool = False
+    filled: bool = False
 
     @property
     def label(self) -> str:  # type: ignore[override]  # a constant of the base class, derived here
@@ -72,6 +73,9 @@ class ListOf(Kind):
                 return [self.item.read(value, path, mistakes)]
             remedy = "make it an item of a list: begin it with '- '" if isinstance(value, Mapping) else f"write a list of {self.item.label}"
             mistakes.append(Mistake(path, f"{describe(value)} is not a list", remedy))
+            return None
+        if self.filled and not value:
+            mistakes.append(Mistake(path, "empty", f"write a list of {self.item.label}, or leave the key out"))
             return None
         return [self.item.read(item, join_path(path, index), mistakes) for index, item in enumerate(value)]
 
@@ -259,7 +263,9 @@ def _choice(words: Sequence[str]) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in words:
             hint = difflib.get_close_matches(str(value), words, n=1)
-            meant = f"; did you mean {hint[0]!r}?" if hint else ""
+            if value is False and "no" in words:  # YAML has changed it already
+                hint = ["no"]
+            meant = f"; did you mean {hint[0]!r}, in quotes?" if isinstance(value, bool) and hint else f"; did you mean {hint[0]!r}?" if hint else ""
             raise ValueError(f"{value!r} is not one of {', '.join(words)}{meant}")
         return str(value)
 

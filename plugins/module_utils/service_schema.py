@@ -97,7 +97,10 @@ def _url(*schemes: str) -> Scalar:
 
 
 def _probe(value: Any) -> Any:
-    if isinstance(value, str) and re.fullmatch(r"tcp://[^\s/]+:\d{1,5}", value):
+    address = re.fullmatch(r"tcp://[^\s/]+:(\d{1,5})", value) if isinstance(value, str) else None
+    if address and int(address[1]) > 65535:
+        raise ValueError(f"{value!r} has a port that is no number from 0 to 65535")
+    if address:
         return value
     if isinstance(value, str) and not value.startswith(("http://", "https://")):
         raise ValueError(f"{value!r} is not a URL; write it like http://127.0.0.1:8080/ready, or tcp://127.0.0.1:8080 where only a port answers")
@@ -151,6 +154,19 @@ def _condition(value: Any) -> str:
     return f"{match[1]} {match[2]}"
 
 
+_USUAL_MODES = (400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 700, 710, 711, 750, 755, 770, 775)
+
+
+def _mode(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        # YAML reads 0640 as the number 416, and 640 as 640; whoever wrote either meant the same.
+        meant = f"0{value}" if value in _USUAL_MODES else f"{value:04o}"
+        raise ValueError(f"{value} (a number) is not a file mode; YAML changes what has no quotes: write '{meant}'")
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3,4}", value):
+        raise ValueError(f"{describe(value)} is not a file mode; write it in quotes, like '0640'")
+    return value
+
+
 def _unit_type(value: Any) -> str:
     if value == "dbus":
         raise ValueError("'dbus' needs a name on the bus, which cannot be said here; write exec, or notify where the daemon can")
@@ -164,11 +180,16 @@ PORT = Scalar("port or range", _port)
 SOURCE = Scalar("any, none, address, CIDR, group:… or host:…", _source)
 PROBE = Scalar("URL (http, https, tcp)", _probe)
 SHA256 = matching("SHA-256 in hex", r"[0-9a-f]{64}", "is not a SHA-256; write its 64 lower-case hex digits")
-ABSOLUTE = matching("absolute path", r"/(?!.*(?:^|/)\.\.?(?:/|$))[^\0\n]*", "is not an absolute path; begin it with / and leave out . and ..")
-MODE = matching("file mode", r"0?[0-7]{3,4}", "is not a file mode; write it in quotes, like '0640'")
+ABSOLUTE = matching(
+    "absolute path",
+    r"/(?!.*(?:^|/)\.\.?(?:/|$))(?!/)(?!.*//)[^\0\n]*(?<!/)|/",
+    "is not an absolute path; begin it with / and leave out . and .., // and a / at its end",
+)
+MODE = Scalar("file mode", _mode)
 UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an account; use at most 32 lower-case letters, digits, - and _")
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 ARGV = ListOf(ANY_TEXT)
+COMMAND = ListOf(ANY_TEXT, filled=True)
 SIGNAL = matching("signal", r"(SIG)?[A-Z]{3,6}[12]?", "is not a signal; write it like SIGHUP")
 UNIT_TYPES = choice("simple", "exec", "notify", "forking")
 HEADERS = MapOf(Scalar("text or whole number", _header), key=r"[A-Za-z0-9][A-Za-z0-9_.-]*", key_label="header", confidential=True)
@@ -201,7 +222,7 @@ REQUEST = OneOf(
             label="command",
             fields={
                 "command": Field(
-                    ARGV,
+                    COMMAND,
                     "A command; exit status 0 is success. It runs as the service does: as its account, with its `environment` and `secrets` "
                     "as they were when the daemon was started, but outside of its sandbox. No secret may be among its arguments.",
                     required=True,
@@ -326,7 +347,7 @@ PORTS = Record(
 BOOTSTRAP = Record(
     fields={
         "command": Field(
-            ARGV, "What to run, as the service's account and with its `environment` and `secrets`, before the first start.", required=True
+            COMMAND, "What to run, as the service's account and with its `environment` and `secrets`, before the first start.", required=True
         ),
         "creates": Field(ABSOLUTE, "The path that shows it was done; it never runs again while that exists.", required=True),
         "timeout": Field(DURATION, "How long it may take.", default=120),
@@ -652,7 +673,9 @@ SERVICE = Record(
                         optional=True, label="signal", fields={"signal": Field(SIGNAL, "Signal that makes it read its config again.", required=True)}
                     ),
                     Record(
-                        optional=True, label="command", fields={"command": Field(ARGV, "Command that makes it read its config again.", required=True)}
+                        optional=True,
+                        label="command",
+                        fields={"command": Field(COMMAND, "Command that makes it read its config again.", required=True)},
                     ),
                 )
             ),

@@ -21,13 +21,11 @@ from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, SERVICE_NAME, TIER
+from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 BINARIES = "/usr/local/bin"
 RELEASES = "/opt"
 """Where every service keeps its releases, in a directory of its own."""
-
-SYSTEM_DIRECTORIES = ("/", "/etc", "/usr", "/usr/local", "/usr/local/etc", "/var", "/var/lib", "/opt", "/srv", "/run", "/home", "/root", "/tmp")
-"""Directories that belong to the distribution: the collection never sets their owner or mode."""
 
 HOMES = ("/home", "/root", "/run/user")
 """What a sandbox hides of a host unless it says otherwise (systemd's ProtectHome=)."""
@@ -100,8 +98,10 @@ class Fleet:
         return addresses
 
 
-def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, str]) -> Any:
+def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, str], *, within: bool = False) -> Any:
     """Return ``base`` with ``layer`` laid over it: mappings per key, everything else replaced, null taking a key away.
+
+    A service's own lists of named things are merged by these names; ``within`` one of its keys there are none.
 
     ``origins`` learns, for each merged path, the path of the layer it came from, so that mistakes name the right place.
     """
@@ -113,10 +113,10 @@ def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, 
         below, layer_below = join_path(path, key), join_path(layer_path, key)
         if value is None:
             merged.pop(key, None)
-        elif key in _NAMED_LISTS and _is_named(merged.get(key), _NAMED_LISTS[key]) and _is_named(value, _NAMED_LISTS[key]):
+        elif not within and key in _NAMED_LISTS and _is_named(merged.get(key), _NAMED_LISTS[key]) and _is_named(value, _NAMED_LISTS[key]):
             merged[key] = _merge_named(merged[key], value, _NAMED_LISTS[key], below, layer_below, origins)
         elif key in merged:
-            merged[key] = merge(merged[key], value, below, layer_below, origins)
+            merged[key] = merge(merged[key], value, below, layer_below, origins, within=True)
         else:
             origins[below] = layer_below
             merged[key] = copy.deepcopy(value)
@@ -124,7 +124,7 @@ def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, 
 
 
 def _is_named(items: Any, name_key: str) -> bool:
-    return isinstance(items, list) and all(isinstance(item, Mapping) and name_key in item for item in items)
+    return isinstance(items, list) and all(isinstance(item, Mapping) and isinstance(item.get(name_key), str) for item in items)
 
 
 def _merge_named(base: list[Any], layer: list[Any], name_key: str, path: str, layer_path: str, origins: dict[str, str]) -> list[Any]:
@@ -137,7 +137,7 @@ def _merge_named(base: list[Any], layer: list[Any], name_key: str, path: str, la
             origins[below] = layer_below
             merged.append(copy.deepcopy(item))
         else:
-            merged[index] = merge(merged[index], item, below, layer_below, origins)
+            merged[index] = merge(merged[index], item, below, layer_below, origins, within=True)
     return merged
 
 
@@ -267,7 +267,7 @@ def _placement_path(host: Host, service: str) -> str:
     """Return the path of the placement entry that puts ``service`` on ``host``."""
     for name in (*host.groups, host.name):
         entry = host.placement.get(name)
-        items = [entry] if isinstance(entry, str) else entry or []
+        items = [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []
         if service in items:
             return join_path(join_path("fleet_placement", name), items.index(service))
     return "fleet_placement"
@@ -425,6 +425,10 @@ def _join_sources(spec: dict[str, Any], host: Host, fleet: Fleet, mistakes: list
             except ValueError as error:
                 problem, _semicolon, remedy = str(error).partition("; ")
                 mistakes.append(Mistake(where if len(sources) == 1 else join_path(where, index), problem, remedy))
+        own = {address for address in addresses if _is_loopback(address)} - set(host.addresses)
+        if own:
+            problem = f"leads to {', '.join(sorted(own))}, which every host is to itself"
+            mistakes.append(Mistake(where, problem, "set fleet_addresses of the hosts that are meant, to the addresses by which others reach them"))
         words = {"any", "none"} & set(addresses)
         if words and len(sources) > 1:
             mistakes.append(Mistake(where, f"{words.pop()!r} cannot stand beside other sources", "write it alone, or leave it out"))
@@ -434,6 +438,8 @@ def _join_sources(spec: dict[str, Any], host: Host, fleet: Fleet, mistakes: list
     for index, port in enumerate(spec["ports"]):
         port["sources"] = resolve(port["from"], f"{path}.ports[{index}].from")
     spec["egress"] = resolve(spec["egress"], f"{path}.egress")
+    # To the kernel's filter it is an address as any other.
+    spec["own_addresses"] = list(host.addresses)
 
 
 def read_addresses(value: Any, path: str, mistakes: list[Mistake]) -> list[str]:
@@ -441,10 +447,28 @@ def read_addresses(value: Any, path: str, mistakes: list[Mistake]) -> list[str]:
     addresses = []
     for index, item in enumerate(value if isinstance(value, list) else [value]):
         try:
-            addresses.append(str(ipaddress.ip_address(str(item).partition("/")[0])))
+            address = ipaddress.ip_address(str(item).partition("/")[0])
         except ValueError:
             mistakes.append(Mistake(join_path(path, index), f"{item!r} is not an address", "write an IPv4 or IPv6 address, not a name"))
+            continue
+        if is_private_to_host(address) and not address.is_loopback:  # that of a fleet of one machine
+            mistakes.append(
+                Mistake(join_path(path, index), f"{item!r} leads no other host to this one", "write the addresses by which others reach it")
+            )
+        addresses.append(str(address))
     return addresses
+
+
+def is_private_to_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Return whether an address means another host to everybody: loopback, link-local, multicast, or none at all."""
+    return address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local
+
+
+def _is_loopback(source: str) -> bool:
+    try:
+        return ipaddress.ip_network(source, strict=False).is_loopback
+    except ValueError:
+        return False
 
 
 def address_order(address: str) -> tuple[int, str]:
@@ -472,6 +496,7 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_rollout,
         _check_hidden,
         _check_released,
+        _check_places,
     ):
         check(spec, mistakes, path)
 
@@ -487,6 +512,8 @@ def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) ->
     if (artifact["url"] is None) == (artifact["file"] is None):
         mistakes.append(Mistake(f"{path}.artifact", "needs exactly one of url and file", "keep the one that says where the release is"))
     for key in ("url", "file"):
+        if artifact[key] == {}:
+            mistakes.append(Mistake(f"{path}.artifact.{key}", "empty", "write where the release is, for each architecture of your hosts"))
         if isinstance(artifact[key], str):
             _check_braces(artifact[key], f"{path}.artifact.{key}", ("version", "arch"), mistakes)
     if artifact["sha256"] == {}:
@@ -502,6 +529,14 @@ def _check_command(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> 
             remedy = f"one of the release's is named without a path: {name}" if folder else suggest(name, spec["binaries"])
             remedy += f"; a program of the host's is named by its path, such as /usr/bin/{name}"
             mistakes.append(Mistake(f"{where}[0]", f"{command[0]!r} is not one of the binaries", remedy))
+    for link in spec["binaries"]:
+        if "/" in link:
+            remedy = f"name the link, and where the binary is in the archive: binaries: {{{link.rpartition('/')[2]}: {link}}}"
+            mistakes.append(Mistake(f"{path}.binaries", f"{link!r} cannot be the name of a link in {BINARIES}", remedy))
+    try:
+        re.compile(spec["version_pattern"] or "")
+    except re.error as error:
+        mistakes.append(Mistake(f"{path}.version_pattern", f"{spec['version_pattern']!r} is no regular expression: {error}"))
     if spec["unit"]["pid_file"] and spec["unit"]["type"] != "forking":
         problem = f"a unit of type {spec['unit']['type']} has no use for it"
         mistakes.append(
@@ -624,6 +659,25 @@ def _check_hidden(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> N
         if hidden:
             remedy = f"write {relaxations[hidden]}, or keep it elsewhere, such as in /var/lib/{spec['name']}"
             mistakes.append(Mistake(where, f"{place} is in {hidden}, which the sandbox hides from the daemon", remedy))
+
+
+def _check_places(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check that the service has no directory of the distribution's as its own, and nothing where a boot takes it away."""
+    name, told = spec["name"], {one.path for one in mistakes}
+    own = [(f"{path}.directories[{index}].path", one["path"]) for index, one in enumerate(spec["directories"])]
+    configs = [(f"{path}.config[{index}].path", one["path"]) for index, one in enumerate(spec["config"])]
+    found = []
+    for where, place in [(f"{path}.account.home", spec["account"]["home"]), *own]:
+        if is_systems(place):
+            remedy = f"name one of its own, such as {place.rstrip('/')}/{name}; sandbox.read_write opens one that stays the system's"
+            found.append(Mistake(where, f"{place} is the system's, and would be given to the service", remedy))
+    for where, place in [*own, *configs]:
+        if place.startswith("/var/run/"):
+            found.append(Mistake(where, f"{place} is in /run, by its old name", f"write {place[len('/var') :]}"))
+    for where, place in configs:
+        if place.startswith("/run/"):
+            found.append(Mistake(where, f"{place} is gone after the next boot", f"keep it in /etc/{name}"))
+    mistakes.extend(one for one in found if one.path not in told)
 
 
 def _check_released(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
@@ -765,8 +819,8 @@ def _claims(spec: dict[str, Any]) -> Iterable[Claim]:
         yield (f"user {spec['account']['user']}", f"account {spec['account']['user']!r}", f"{path}.account.user")
     for index, config in enumerate(spec["config"]):
         yield (f"path {config['path']}", f"path {config['path']}", f"{path}.config[{index}].path")
-    if any(secret["as"] == "environment" for secret in spec["secrets"].values()):
-        yield (f"path {spec['environment_file']}", f"path {spec['environment_file']}", f"{path}.environment_file")
+    for file in dict.fromkeys(secret_path(spec, key) for key in spec["secrets"]):
+        yield (f"path {file}", f"path {file}", f"{path}.environment_file" if file == spec["environment_file"] else f"{path}.secrets")
     for directory in spec["directories"]:
         if not (spec["account"]["shared"] and directory["path"] == spec["account"]["home"]):
             yield (f"path {directory['path']}", f"path {directory['path']}", f"{path}.directories")
@@ -784,11 +838,15 @@ def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
             first, first_path = owners.setdefault(thing, (name, path))
             if (path, first_path) in told or (first == name and path == first_path):
                 continue
-            if first == name and not thing.startswith("port"):
-                continue
+            if first == name and not thing.startswith("port") and _section(path) == _section(first_path):
+                continue  # what stands in one list twice is said of the list
             told.add((path, first_path))
             mistakes.append(Mistake(path, f"{called} is taken on host {host} by {first} ({first_path})", _way_out(thing, spec)))
     return mistakes
+
+
+def _section(path: str) -> str:
+    return path.partition("[")[0]
 
 
 def _way_out(thing: str, spec: Mapping[str, Any]) -> str:
@@ -835,9 +893,9 @@ def finish_tier(host: Host, mistakes: list[Mistake]) -> dict[str, Any]:
     """Return the finished tier of a host: its name and what ``fleet_tiers`` says about it."""
     name = tier_of(host, [])
     found: list[Mistake] = []
-    finished = TIER.read(host.tiers.get(name) or {}, join_path("fleet_tiers", name), found) or {}
+    finished = TIER.read(host.tiers.get(name) or {}, join_path("fleet_tiers", name), found)
     mistakes.extend(found)
-    return {"name": name, **finished}
+    return {"name": name, **(TIER.read({}, "", []) if found else finished)}
 
 
 def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: list[Mistake]) -> dict[str, dict[str, Any]]:

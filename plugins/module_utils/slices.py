@@ -29,7 +29,8 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, SYSTEM_DIRECTORIES, secret_path
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, secret_path
+from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 _TO_LOOK_AT_SERVICES = ("service", "unit", "health", "reload", "reloadable")
 
@@ -63,7 +64,7 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
         "account": account_slice(services, inputs["account"], mistakes),
         "release": [release(spec, inputs["release"], sources, mistakes) for spec in services.values()],
         "config": {
-            "paths": _once([path for service, spec in services.items() for path in [*config_parents(spec, files[service]), *files[service]]]),
+            "paths": _once([*config_parents(services, files), *(path for service in services for path in files[service])]),
             "bootstrap": [one for spec in services.values() for one in bootstraps(spec)],
         },
         "unit": unit,
@@ -174,7 +175,7 @@ def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistak
         _directory(name, one["path"], owner=one["owner"], group=one["group"], mode=one["mode"])
         for name, spec in services.items()
         for one in spec["directories"]
-        if one["path"] not in SYSTEM_DIRECTORIES
+        if not is_systems(one["path"])
     ]
     directories.sort(key=lambda one: one["path"])  # so that what holds others comes first, in whatever order they are written
     return {
@@ -213,10 +214,19 @@ def release(spec: Mapping[str, Any], inputs: Mapping[str, Any], sources: Sources
         "via": artifact["via"] or inputs["release_via"],
         "headers": artifact["headers"],
         "proxy": inputs["release_proxy"],
-        "timeout": seconds(inputs["release_timeout"]),
+        "timeout": _seconds(inputs, "release_timeout", mistakes),
         "retries": inputs["release_retries"],
         "unit": spec["unit"]["name"],
     }
+
+
+def _seconds(inputs: Mapping[str, Any], name: str, mistakes: list[Mistake]) -> int:
+    try:
+        return seconds(inputs[name])
+    except ValueError as error:
+        problem, _semicolon, remedy = str(error).partition("; ")
+        mistakes.append(Mistake(name, problem, remedy))
+        return 0
 
 
 def _location(artifact: Mapping[str, Any], arch: str, version: str, path: str, sources: Sources, mistakes: list[Mistake]) -> dict[str, str]:
@@ -294,17 +304,24 @@ def _config_text(config: Mapping[str, Any], path: str, sources: Sources, mistake
     return None
 
 
-def config_parents(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the directories that hold a service's files and belong to nobody else: root's, readable by its group."""
-    group = spec["account"]["group"]
-    own = [one["path"] for one in spec["directories"]]
-    parents: list[str] = []
-    for file in files:
-        parent = posixpath.dirname(file["path"])
-        while parent not in SYSTEM_DIRECTORIES and parent not in own:
-            parents.append(parent)
-            parent = posixpath.dirname(parent)
-    return [_directory(spec["name"], path, owner="root", group=group, mode="0750") for path in sorted(set(parents))]
+def config_parents(services: Mapping[str, Any], files: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the directories that hold services' files and are nobody's else: root's, readable by the group, or by all where groups share one."""
+    own = {one["path"] for spec in services.values() for one in spec["directories"]}
+    owners: dict[str, dict[str, str]] = {}
+    for name, spec in services.items():
+        for file in files[name]:
+            parent = posixpath.dirname(file["path"])
+            while not is_systems(parent) and parent not in own:
+                owners.setdefault(parent, {})[name] = spec["account"]["group"]
+                parent = posixpath.dirname(parent)
+    return [_parent(path, groups) for path, groups in sorted(owners.items())]
+
+
+def _parent(path: str, groups: Mapping[str, str]) -> dict[str, Any]:
+    service, group = next(iter(groups.items()))
+    if len(set(groups.values())) == 1:
+        return _directory(service, path, owner="root", group=group, mode="0750")
+    return _directory(service, path, owner="root", group="root", mode="0755")
 
 
 def credentials(spec: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -167,6 +167,11 @@ def test_egress(egress: list[str], ports: list[dict[str, Any]], allowed: str | N
     assert found == ([] if allowed is None else ["IPAddressDeny=any", f"IPAddressAllow={allowed}"])
 
 
+def test_a_limit_leaves_a_host_its_own_addresses() -> None:
+    found = lines(egress=["none"], ports=[port("none")], own_addresses=["192.0.2.9", "2001:db8::9"])
+    assert "IPAddressAllow=localhost 192.0.2.9 2001:db8::9" in found
+
+
 def test_egress_cannot_be_limited_for_a_port_that_is_open_to_any() -> None:
     with pytest.raises(FleetError, match=r"^fleet_services\.relay\.egress: cannot be limited, since port http is open to any"):
         hardening.directives(spec(egress=["none"], ports=[port("any")]))

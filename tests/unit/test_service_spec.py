@@ -230,6 +230,44 @@ BAD_SERVICES = [
         "fleet_services.icnd.environment.PATH: $PATH is not filled in here, as there is no shell",
         id="path-in-the-environment",
     ),
+    pytest.param(
+        "directories",
+        [{"path": "/var/log"}],
+        "fleet_services.icnd.directories[0].path: /var/log is the system's, and would be given to the service\n"
+        "  → name one of its own, such as /var/log/icnd",
+        id="directory-of-the-system",
+    ),
+    pytest.param("account", {"home": "/var/lib"}, "fleet_services.icnd.account.home: /var/lib is the system's", id="home-of-the-system"),
+    pytest.param("directories", [{"path": "/var/run/x"}], "fleet_services.icnd.directories[0].path: /var/run/x is in /run", id="old-name-of-run"),
+    pytest.param(
+        "config.0.path", "/run/x/x.toml", "fleet_services.icnd.config[0].path: /run/x/x.toml is gone after the next boot", id="config-in-run"
+    ),
+    pytest.param(
+        "directories", [{"path": "/srv/x/"}], "fleet_services.icnd.directories[0].path: '/srv/x/' is not an absolute path", id="slash-at-the-end"
+    ),
+    pytest.param("config.0.path", "/etc//x.toml", "fleet_services.icnd.config[0].path: '/etc//x.toml' is not an absolute path", id="double-slash"),
+    pytest.param(
+        "config.0.mode",
+        0o640,
+        "fleet_services.icnd.config[0].mode: 416 (a number) is not a file mode\n  → YAML changes what has no quotes: write '0640'",
+        id="mode-without-quotes",
+    ),
+    pytest.param("config.0.mode", 640, "fleet_services.icnd.config[0].mode: 640 (a number) is not a file mode", id="mode-as-a-number"),
+    pytest.param("sandbox.umask", 0o27, "fleet_services.icnd.sandbox.umask: 23 (a number) is not a file mode", id="umask-without-quotes"),
+    pytest.param("reload", {"command": []}, "fleet_services.icnd.reload.command: empty\n  → write a list of", id="empty-reload"),
+    pytest.param("bootstrap", [{"command": [], "creates": "/x/y"}], "fleet_services.icnd.bootstrap[0].command: empty", id="empty-bootstrap"),
+    pytest.param("health", {"ready": {"command": []}}, "fleet_services.icnd.health.ready.command: empty", id="empty-probe"),
+    pytest.param("health", {"ready": "tcp://127.0.0.1:99999"}, "fleet_services.icnd.health.ready: 'tcp://127.0.0.1:99999' has a port", id="tcp-port"),
+    pytest.param("artifact.url", {}, "fleet_services.icnd.artifact.url: empty", id="no-url"),
+    pytest.param("version_pattern", "v((", "fleet_services.icnd.version_pattern: 'v((' is no regular expression", id="pattern"),
+    pytest.param(
+        "binaries",
+        ["icnd", "bin/icnctl"],
+        "fleet_services.icnd.binaries: 'bin/icnctl' cannot be the name of a link in /usr/local/bin\n"
+        "  → name the link, and where the binary is in the archive: binaries: {icnctl: bin/icnctl}",
+        id="path-as-a-link",
+    ),
+    pytest.param("unit.restart", False, "fleet_services.icnd.unit.restart: False is not one of", id="no-without-quotes"),
     pytest.param("unit.watchdog", "30s", "fleet_services.icnd.unit.watchdog: a unit of type exec reports nothing to a watchdog", id="watchdog"),
     pytest.param(
         "backup",
@@ -596,3 +634,35 @@ def test_a_request_with_a_body_is_a_post(asked: dict[str, Any], method: str) -> 
     request = {"url": "http://127.0.0.1/drain", **asked}
     found = spec(services={"icnd": fleets.changed("drain", {"request": request, "resume": {"url": "http://127.0.0.1/resume"}})})
     assert (found["drain"]["request"]["method"], found["drain"]["resume"]["method"]) == (method, "GET")
+
+
+def test_lists_of_the_daemons_own_config_are_replaced_whatever_they_are_called() -> None:
+    config = [{"path": "/etc/icn/config.toml", "content": {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]}}]
+    override = {"config": [{"path": "/etc/icn/config.toml", "content": {"ports": [{"name": "b", "port": 3}]}}]}
+    found = spec(services={"icnd": fleets.changed("config", config)}, overrides={"relay1": {"icnd": override}})
+    assert found["config"][0]["content"] == {"ports": [{"name": "b", "port": 3}]}
+
+
+@pytest.mark.parametrize(
+    ("tiers", "message"),
+    [
+        pytest.param({"tier1": {"requires": {"disk": "5G"}}}, "fleet_tiers.tier1.requires.disk: ", id="disk-without-a-path"),
+        pytest.param({"tier1": {"requires": [1]}}, "fleet_tiers.tier1.requires: ", id="list"),
+        pytest.param({"tier1": "hello"}, "fleet_tiers.tier1: ", id="text"),
+    ],
+)
+def test_a_mistake_in_a_tier_hides_no_other(tiers: dict[str, Any], message: str) -> None:
+    errors = said(tiers=tiers, services={"icnd": fleets.changed("version", 1.1)})
+    assert any(error.startswith(message) for error in errors), errors
+    assert any(error.startswith("fleet_services.icnd.version: ") for error in errors), errors
+
+
+@pytest.mark.parametrize("entry", [pytest.param(None, id="nothing"), pytest.param(5, id="number")])
+def test_a_placement_of_nothing_hides_no_other_mistake(entry: Any) -> None:
+    assert any("'icn' is not in fleet_services" in error for error in said(placement={"icn": entry, "relay1": ["icn"]}))
+
+
+def test_names_that_are_numbers_are_mistakes_among_others() -> None:
+    errors = said(services={"icnd": fleets.ICND, 443: {}}, placement={"icn": ["icn"]})
+    assert any("443" in error for error in errors), errors
+    assert any("'icn' is not in fleet_services" in error for error in errors), errors
