@@ -13,15 +13,29 @@ import re
 _TOP = ("bin", "boot", "etc", "home", "media", "mnt", "opt", "root", "run", "sbin", "srv", "tmp", "usr", "var")
 _ETC = (
     *("X11", "alternatives", "apparmor", "apt", "avahi", "ca-certificates", "chrony", "cloud", "dbus-1", "default", "dhcp", "dpkg", "fonts"),
-    *("gss", "gssapi", "initramfs-tools", "iptables", "iproute2", "kernel", "ldap", "logcheck", "lvm", "modprobe.d", "netplan", "network"),
-    *("opt", "pam.d", "perl", "polkit-1", "ppp", "python3", "resolvconf", "security", "selinux", "skel", "ssh", "ssl", "sudo", "systemd"),
-    *("terminfo", "udev", "ufw", "update-motd.d", "vim", "wireguard", "xdg"),
+    *("gss", "gssapi", "initramfs-tools", "iptables", "iproute2", "kernel", "ldap", "logcheck", "lvm", "netplan", "network"),
+    *("opt", "perl", "polkit-1", "ppp", "python3", "resolvconf", "security", "selinux", "skel", "ssh", "ssl", "sudo", "systemd"),
+    *("terminfo", "udev", "ufw", "vim", "wireguard", "xdg"),
     *("apparmor.d", "binfmt.d", "cron.d", "cron.daily", "cron.hourly", "cron.monthly", "cron.weekly", "cron.yearly", "environment.d", "grub.d"),
-    *("init.d", "ld.so.conf.d", "logrotate.d", "modules-load.d", "profile.d", "rsyslog.d", "sudoers.d", "sysctl.d", "sysusers.d", "tmpfiles.d"),
+    *(
+        "init.d",
+        "ld.so.conf.d",
+        "logrotate.d",
+        "modprobe.d",
+        "modules-load.d",
+        "pam.d",
+        "profile.d",
+        "rsyslog.d",
+        "sudoers.d",
+        "sysctl.d",
+        "sysusers.d",
+        "tmpfiles.d",
+        "update-motd.d",
+    ),
 )
 _USR = ("bin", "games", "include", "lib", "lib32", "lib64", "libexec", "local", "sbin", "share", "src")
 _LOCAL = ("bin", "etc", "games", "include", "lib", "libexec", "man", "sbin", "share", "src")
-_VAR = ("backups", "cache", "lib", "local", "lock", "log", "mail", "opt", "run", "spool", "tmp", "www")
+_VAR = ("backups", "cache", "lib", "local", "lock", "log", "mail", "opt", "run", "spool", "tmp")
 _VAR_LIB = ("apt", "dbus", "dpkg", "hearth", "misc", "pam", "polkit-1", "private", "python", "sudo", "systemd", "ucf", "ufw")
 _OTHERS = (
     "/etc/hearth",
