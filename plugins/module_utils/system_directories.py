@@ -10,48 +10,21 @@ from __future__ import annotations
 
 import re
 
-_TOP = ("bin", "boot", "etc", "home", "media", "mnt", "opt", "root", "run", "sbin", "srv", "tmp", "usr", "var")
-_ETC = (
-    *("X11", "alternatives", "apparmor", "apt", "avahi", "ca-certificates", "chrony", "cloud", "dbus-1", "default", "dhcp", "dpkg", "fonts"),
-    *("gss", "gssapi", "initramfs-tools", "iptables", "iproute2", "kernel", "ldap", "logcheck", "lvm", "netplan", "network"),
-    *("opt", "perl", "polkit-1", "ppp", "python3", "resolvconf", "security", "selinux", "skel", "ssh", "ssl", "sudo", "systemd"),
-    *("terminfo", "udev", "ufw", "vim", "wireguard", "xdg"),
-    *("apparmor.d", "binfmt.d", "cron.d", "cron.daily", "cron.hourly", "cron.monthly", "cron.weekly", "cron.yearly", "environment.d", "grub.d"),
-    *(
-        "init.d",
-        "ld.so.conf.d",
-        "logrotate.d",
-        "modprobe.d",
-        "modules-load.d",
-        "pam.d",
-        "profile.d",
-        "rsyslog.d",
-        "sudoers.d",
-        "sysctl.d",
-        "sysusers.d",
-        "tmpfiles.d",
-        "update-motd.d",
-    ),
-)
-_USR = ("bin", "games", "include", "lib", "lib32", "lib64", "libexec", "local", "sbin", "share", "src")
-_LOCAL = ("bin", "etc", "games", "include", "lib", "libexec", "man", "sbin", "share", "src")
-_VAR = ("backups", "cache", "lib", "local", "lock", "log", "mail", "opt", "run", "spool", "tmp")
-_VAR_LIB = ("apt", "dbus", "dpkg", "hearth", "misc", "pam", "polkit-1", "private", "python", "sudo", "systemd", "ucf", "ufw")
-_OTHERS = (
-    "/etc/hearth",
-    "/etc/ssl/certs",
-    "/etc/ssl/private",
-    "/etc/systemd/network",
-    "/etc/systemd/system",
-    "/run/lock",
-    "/run/systemd",
-    "/run/user",
-)
-_DIRECTORIES = frozenset(
-    ["/", *_OTHERS]
-    + [f"{above}/{name}" for above, names in (("", _TOP), ("/etc", _ETC), ("/usr", _USR), ("/usr/local", _LOCAL)) for name in names]
-    + [f"{above}/{name}" for above, names in (("/var", _VAR), ("/var/lib", _VAR_LIB)) for name in names]
-)
+_TOP = "bin boot etc home media mnt opt root run sbin srv tmp usr var"
+_ETC = """
+    X11 alternatives apparmor apparmor.d apt avahi binfmt.d ca-certificates chrony cloud cron.d cron.daily cron.hourly cron.monthly cron.weekly
+    cron.yearly dbus-1 default dhcp dpkg environment.d fonts grub.d gss gssapi hearth init.d initramfs-tools iproute2 iptables kernel ld.so.conf.d
+    ldap logcheck logrotate.d lvm modprobe.d modules-load.d netplan network opt pam.d perl polkit-1 ppp profile.d python3 resolvconf rsyslog.d
+    security selinux skel ssh ssl sudo sudoers.d sysctl.d systemd sysusers.d terminfo tmpfiles.d udev ufw update-motd.d vim wireguard xdg
+    ssl/certs ssl/private systemd/network systemd/system
+"""
+_USR = "bin games include lib lib32 lib64 libexec local sbin share src"
+_LOCAL = "bin etc games include lib libexec man sbin share src"
+_RUN = "lock systemd user"
+_VAR = "backups cache lib local lock log mail opt run spool tmp"
+_VAR_LIB = "apt dbus dpkg hearth misc pam polkit-1 private python sudo systemd ucf ufw"
+_BELOW = {"": _TOP, "/etc": _ETC, "/usr": _USR, "/usr/local": _LOCAL, "/run": _RUN, "/var": _VAR, "/var/lib": _VAR_LIB}
+_DIRECTORIES = frozenset(["/", *(f"{above}/{name}" for above, names in _BELOW.items() for name in names.split())])
 _TREES = re.compile(r"/(dev|lib\d*|libx32|proc|sys|boot|usr/(bin|sbin|lib\w*|share/(ca-certificates|keyrings)))(/.*)?|/etc/rc[\dS]\.d")
 
 
