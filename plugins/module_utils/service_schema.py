@@ -9,6 +9,7 @@ directories, the binaries) are filled by ``service_spec``; the reference says so
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -154,6 +155,33 @@ def _condition(value: Any) -> str:
     return f"{match[1]} {match[2]}"
 
 
+# capabilities(7), signal(7). systemd takes a misspelt capability without a word.
+_CAPABILITIES = (
+    *("AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH"),
+    *("FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN"),
+    *("NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT"),
+    *("SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"),
+)
+_SIGNALS = (
+    *("ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT"),
+    *("STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ"),
+)
+
+
+def named(label: str, prefix: str, names: tuple[str, ...], *, example: str, optional_prefix: bool = False) -> Scalar:
+    """Return the kind of a text that is one of the system's names, with its prefix."""
+
+    def parse(value: Any) -> str:
+        text = value if isinstance(value, str) else ""
+        bare = text[len(prefix) :] if text.startswith(prefix) else text if optional_prefix else ""
+        if bare not in names:
+            near = difflib.get_close_matches(bare or text, names, n=1)
+            raise ValueError(f"{describe(value)} is not a {label}; {f'did you mean {prefix}{near[0]}?' if near else f'write it like {example}'}")
+        return text
+
+    return Scalar(label, parse)
+
+
 _USUAL_MODES = (400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 700, 710, 711, 750, 755, 770, 775)
 
 
@@ -190,7 +218,8 @@ UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an 
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 ARGV = ListOf(ANY_TEXT)
 COMMAND = ListOf(ANY_TEXT, filled=True)
-SIGNAL = matching("signal", r"(SIG)?[A-Z]{3,6}[12]?", "is not a signal; write it like SIGHUP")
+SIGNAL = named("signal", "SIG", _SIGNALS, example="SIGHUP", optional_prefix=True)
+CAPABILITY = named("capability", "CAP_", _CAPABILITIES, example="CAP_NET_ADMIN")
 UNIT_TYPES = choice("simple", "exec", "notify", "forking")
 HEADERS = MapOf(Scalar("text or whole number", _header), key=r"[A-Za-z0-9][A-Za-z0-9_.-]*", key_label="header", confidential=True)
 BATCH = Scalar("number or percentage", _count_or_share(1, "hosts in a batch would upgrade nobody"))
@@ -363,7 +392,7 @@ SANDBOX = Record(
             default=list,
         ),
         "capabilities": Field(
-            ListOf(matching("capability", r"CAP_[A-Z_]+", "is not a capability, such as CAP_NET_ADMIN")),
+            ListOf(CAPABILITY),
             "Capabilities that the daemon keeps. Ports below 1024 bring CAP_NET_BIND_SERVICE by themselves.",
             default=list,
         ),
@@ -381,13 +410,15 @@ SANDBOX = Record(
         "read_write": Field(ListOf(ABSOLUTE), "Further paths that it may write.", default=list),
         "read_only": Field(ListOf(ABSOLUTE), "Paths that it may only read.", default=list),
         "inaccessible": Field(ListOf(ABSOLUTE), "Paths that it cannot see.", default=list),
-        "realtime": Field(FLAG, "Allow realtime scheduling.", default=False),
+        "realtime": Field(
+            FLAG, "Allow realtime scheduling. It takes `syscalls: [sched_setscheduler]`, and CAP_SYS_NICE or a limit, as well.", default=False
+        ),
         "suid": Field(FLAG, "Allow creating set-user-ID files.", default=False),
         "personality": Field(FLAG, "Allow changing the execution domain.", default=False),
-        "clock": Field(FLAG, "Allow setting the clock.", default=False),
-        "hostname": Field(FLAG, "Allow setting the host name.", default=False),
+        "clock": Field(FLAG, "Allow setting the clock. It takes `syscalls: ['@clock']` and CAP_SYS_TIME as well.", default=False),
+        "hostname": Field(FLAG, "Allow setting the host name. It takes `syscalls: [sethostname]` and CAP_SYS_ADMIN as well.", default=False),
         "kernel_logs": Field(FLAG, "Allow reading the kernel's log.", default=False),
-        "kernel_modules": Field(FLAG, "Allow loading kernel modules.", default=False),
+        "kernel_modules": Field(FLAG, "Allow loading kernel modules. It takes `syscalls: ['@module']` and CAP_SYS_MODULE as well.", default=False),
         "kernel_tunables": Field(FLAG, "Allow writing kernel tunables.", default=False),
         "control_groups": Field(FLAG, "Allow writing control groups.", default=False),
         "umask": Field(MODE, "Mask of the modes of new files.", default="0077"),

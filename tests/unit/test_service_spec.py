@@ -267,6 +267,18 @@ BAD_SERVICES = [
         "  → name the link, and where the binary is in the archive: binaries: {icnctl: bin/icnctl}",
         id="path-as-a-link",
     ),
+    pytest.param(
+        "sandbox.capabilities",
+        ["CAP_NET_ADMN"],
+        "fleet_services.icnd.sandbox.capabilities[0]: 'CAP_NET_ADMN' (a text) is not a capability\n  → did you mean CAP_NET_ADMIN?",
+        id="capability",
+    ),
+    pytest.param(
+        "reload",
+        {"signal": "SIGQIUT"},
+        "fleet_services.icnd.reload.signal: 'SIGQIUT' (a text) is not a signal\n  → did you mean SIGQUIT?",
+        id="signal",
+    ),
     pytest.param("unit.restart", False, "fleet_services.icnd.unit.restart: False is not one of", id="no-without-quotes"),
     pytest.param("unit.watchdog", "30s", "fleet_services.icnd.unit.watchdog: a unit of type exec reports nothing to a watchdog", id="watchdog"),
     pytest.param(
