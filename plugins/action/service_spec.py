@@ -241,7 +241,9 @@ class ActionModule(ActionBase):
                 mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
             for name in variables.names():
                 if name.startswith(f"{role}_") and name not in options and name not in (*PLUGIN_VARIABLES, *PLAYBOOK_VARIABLES):
-                    mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options)))
+                    near = suggest(name, options)
+                    remedy = near if near.startswith("did you mean") else f"{near}; a variable of yours needs another beginning than {role}_"
+                    mistakes.append(Mistake(name, f"unknown input of role {role}", remedy))
             if not checked.error_messages:
                 inputs[role] = plain(checked.validated_parameters)
         return inputs if len(inputs) == len(ROLES_WITH_INPUTS) else None

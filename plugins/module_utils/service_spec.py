@@ -310,7 +310,7 @@ def _layers(host: Host, tier: str) -> list[str]:
 def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Fill the defaults that depend on other keys."""
     name = spec["name"]
-    spec["description"] = spec["description"] or name
+    spec["description"] = " ".join((spec["description"] or name).split())
     account = spec["account"]
     account["user"] = account["user"] or name
     account["group"] = account["group"] or account["user"]

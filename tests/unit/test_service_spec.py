@@ -648,6 +648,10 @@ def test_a_request_with_a_body_is_a_post(asked: dict[str, Any], method: str) -> 
     assert (found["drain"]["request"]["method"], found["drain"]["resume"]["method"]) == (method, "GET")
 
 
+def test_a_description_is_one_line_however_it_is_written() -> None:
+    assert spec(services={"icnd": fleets.changed("description", "Keeps\nthe ledger\n")})["description"] == "Keeps the ledger"
+
+
 def test_lists_of_the_daemons_own_config_are_replaced_whatever_they_are_called() -> None:
     config = [{"path": "/etc/icn/config.toml", "content": {"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]}}]
     override = {"config": [{"path": "/etc/icn/config.toml", "content": {"ports": [{"name": "b", "port": 3}]}}]}
