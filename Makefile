@@ -107,7 +107,7 @@ BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.p
 RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py test_bootstrap.py)
 OTHER_TESTS := $(addprefix tests/integration/,test_paths_accounts.py test_releases.py)
 
-integration: lane-fleet lane-rollouts lane-relay1 lane-relay2 lane-backups ## what can go wrong, done to real hosts: the lanes of `test` and `test-more`
+integration: lab second-lab artifacts lane-fleet lane-rollouts lane-relay1 lane-relay2 lane-backups ## what can go wrong, done to real hosts: the lanes of `test` and `test-more`
 
 .PHONY: lane-without-hosts lane-roles lane-rollouts lane-fleet lane-backups
 lane-without-hosts: ## what fills the pauses of the lanes that wait for hosts
