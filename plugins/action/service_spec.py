@@ -23,7 +23,7 @@ from ansible.utils.display import Display
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, service_spec, slices
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, suggest
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, nearest, suggest
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -241,9 +241,8 @@ class ActionModule(ActionBase):
                 mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
             for name in variables.names():
                 if name.startswith(f"{role}_") and name not in options and name not in (*PLUGIN_VARIABLES, *PLAYBOOK_VARIABLES):
-                    near = suggest(name, options)
-                    remedy = near if near.startswith("did you mean") else f"{near}; a variable of yours needs another beginning than {role}_"
-                    mistakes.append(Mistake(name, f"unknown input of role {role}", remedy))
+                    others = "" if nearest(name, options) else f"; a variable of yours needs another beginning than {role}_"
+                    mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options) + others))
             if not checked.error_messages:
                 inputs[role] = plain(checked.validated_parameters)
         return inputs if len(inputs) == len(ROLES_WITH_INPUTS) else None

@@ -19,9 +19,6 @@ from ansible_collections.hearth.fleet.plugins.module_utils.bootstrap import Comm
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
-SHOWN_LINES = 20
-"""How many of a command's last lines an error quotes."""
-
 _SYSTEMD_SECONDS = 30
 """What systemd may take beyond the command's own time, to begin and to end it."""
 
@@ -74,10 +71,9 @@ def _run(one: Command) -> str:
     else:
         return ""
     output = service_process.hide(said.output if said.ended else said.error, _secrets(one))
-    quoted = output.strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
     heading = f"{one['service']}: the command that makes {one['creates']} {what}; the service was not started.\n  command: {' '.join(one['command'])}"
     remedy = f"correct fleet_services.{one['service']}.bootstrap; `creates` names what the command makes"
-    return "\n".join([heading, *(f"  | {line}" for line in quoted), f"  → {remedy}"])
+    return "\n".join([heading, *programs.quoted(output), f"  → {remedy}"])
 
 
 def _outcome(one: Command, said: programs.Said, seconds: float) -> str:

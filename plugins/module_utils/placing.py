@@ -43,8 +43,6 @@ from ansible_collections.hearth.fleet.plugins.module_utils.paths import (
 )
 
 VALIDATION_SECONDS = 60
-SHOWN_LINES = 20
-"""How many of a validator's last lines an error quotes."""
 SHOWN_BYTES = 256 * 1024
 """A file that is longer is not shown in a diff."""
 
@@ -461,6 +459,8 @@ def _validate(candidates: Sequence[_Candidate], wanted: Sequence[Wanted], appear
     waiting += [_Judged(one, one["path"], stays=True) for one in _staying(candidates, wanted)]
     hidden = [candidate for candidate in candidates if _is_new(candidate.wanted)]
     changed = [candidate for candidate in candidates if candidate not in hidden]
+    if waiting and changed and not _can_mount():
+        changed = []
     while waiting:
         objections = [(judged, said) for judged in waiting for said in [_objection(judged, changed, wanted)] if said]
         waiting = [judged for judged, _said in objections]
@@ -503,11 +503,10 @@ def _objection(judged: _Judged, changed: Sequence[_Candidate], wanted: Sequence[
         return ""
     for word in _secret_words(wanted):
         output = output.replace(word, "********")
-    said = output.replace(judged.path, path).strip().splitlines()[-SHOWN_LINES:] or ["(it said nothing)"]
     together = f" with {', '.join(one.wanted['path'] for one in beside)}, which is to change" if judged.stays and beside else ""
     heading = f"{path} was rejected by its validator{together} ({_outcome(code)}); {_KEPT}.\n  command: {' '.join(command)}"
     remedy = [f"  → correct what fleet_services.{service}.config says of it"] if service else []
-    return "\n".join([heading, *(f"  | {line}" for line in said), *remedy])
+    return "\n".join([heading, *programs.quoted(output.replace(judged.path, path)), *remedy])
 
 
 def _outcome(code: int | None) -> str:
@@ -527,7 +526,7 @@ def _run(command: Sequence[str], wanted: Wanted, beside: Sequence[_Candidate] = 
         raise FleetError(f"{wanted['path']}: its validator {command[0]} is not on this host; {_KEPT}")
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
     words, account = [program, *command[1:]], _identity(wanted)
-    if beside and _can_mount():
+    if beside:
         words, account = _in_places(beside, words, account), {}
     said = programs.run(words, seconds=VALIDATION_SECONDS, environment=environment, account=account, together=True)
     if said.ended:

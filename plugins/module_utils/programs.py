@@ -19,6 +19,9 @@ TOO_LATE, NOT_STARTED, NOT_EXECUTABLE, NOT_FOUND = 124, 125, 126, 127
 _STATUSES = {errno.ENOENT: NOT_FOUND, errno.ENOTDIR: NOT_FOUND, errno.EACCES: NOT_EXECUTABLE, errno.ENOEXEC: NOT_EXECUTABLE}
 
 
+_QUOTED_LINES = 20
+
+
 class Said(NamedTuple):
     """How a program ended (negative: by that signal), and what it said; ``ended`` is whether it did so by itself."""
 
@@ -31,6 +34,11 @@ class Said(NamedTuple):
     def why(self) -> str:
         """Why it failed, in its own words where it has some."""
         return (self.error or self.output).strip() or f"exit status {self.status}"
+
+
+def quoted(output: str) -> list[str]:
+    """Return the last lines of what a program said, as errors quote them."""
+    return [f"  | {line}" for line in output.strip().splitlines()[-_QUOTED_LINES:] or ["(it said nothing)"]]
 
 
 def run(

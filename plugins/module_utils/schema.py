@@ -22,8 +22,13 @@ from ansible_collections.hearth.fleet.plugins.module_utils.quantities import sec
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the known word nearest to ``word``, else the list of known words."""
     words = sorted(map(str, known))
-    near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(words)}"
+    near = nearest(str(word), words)
+    return f"did you mean {near!r}?" if near else f"known here: {', '.join(words)}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that ``word`` may be a misspelling of; empty for none."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
 
 
 class Kind:
@@ -262,10 +267,9 @@ def _number(value: Any) -> float:
 def _choice(words: Sequence[str]) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in words:
-            hint = difflib.get_close_matches(str(value), words, n=1)
-            if value is False and "no" in words:  # YAML has changed it already
-                hint = ["no"]
-            meant = f"; did you mean {hint[0]!r}, in quotes?" if isinstance(value, bool) and hint else f"; did you mean {hint[0]!r}?" if hint else ""
+            # YAML has changed it already where it is false.
+            hint = "no" if value is False and "no" in words else nearest(str(value), words)
+            meant = f"; did you mean {hint!r}{', in quotes' if isinstance(value, bool) else ''}?" if hint else ""
             raise ValueError(f"{value!r} is not one of {', '.join(words)}{meant}")
         return str(value)
 

@@ -9,7 +9,6 @@ directories, the binaries) are filled by ``service_spec``; the reference says so
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -36,6 +35,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
     describe,
     integer,
     matching,
+    nearest,
 )
 
 ARCHITECTURES = ("amd64", "arm64", "armhf", "armel", "i386", "ppc64el", "riscv64", "s390x")
@@ -175,8 +175,8 @@ def named(label: str, prefix: str, names: tuple[str, ...], *, example: str, opti
         text = value if isinstance(value, str) else ""
         bare = text[len(prefix) :] if text.startswith(prefix) else text if optional_prefix else ""
         if bare not in names:
-            near = difflib.get_close_matches(bare or text, names, n=1)
-            raise ValueError(f"{describe(value)} is not a {label}; {f'did you mean {prefix}{near[0]}?' if near else f'write it like {example}'}")
+            near = nearest(bare or text, names)
+            raise ValueError(f"{describe(value)} is not a {label}; {f'did you mean {prefix}{near}?' if near else f'write it like {example}'}")
         return text
 
     return Scalar(label, parse)

@@ -29,6 +29,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import DURATION
 from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, secret_path
 from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
@@ -214,19 +215,10 @@ def release(spec: Mapping[str, Any], inputs: Mapping[str, Any], sources: Sources
         "via": artifact["via"] or inputs["release_via"],
         "headers": artifact["headers"],
         "proxy": inputs["release_proxy"],
-        "timeout": _seconds(inputs, "release_timeout", mistakes),
+        "timeout": DURATION.read(inputs["release_timeout"], "release_timeout", mistakes) or 0,
         "retries": inputs["release_retries"],
         "unit": spec["unit"]["name"],
     }
-
-
-def _seconds(inputs: Mapping[str, Any], name: str, mistakes: list[Mistake]) -> int:
-    try:
-        return seconds(inputs[name])
-    except ValueError as error:
-        problem, _semicolon, remedy = str(error).partition("; ")
-        mistakes.append(Mistake(name, problem, remedy))
-        return 0
 
 
 def _location(artifact: Mapping[str, Any], arch: str, version: str, path: str, sources: Sources, mistakes: list[Mistake]) -> dict[str, str]:
