@@ -11,6 +11,7 @@ import importlib.util
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,9 @@ def test_f09_the_same_request_twice(store: Lab) -> None:
 
 def test_requests_are_told(store: Lab) -> None:
     store.ask("WRITER", "PUT", "/b/k", BODY)
+    deadline = time.monotonic() + 10
+    while json.loads(store.ask("", "GET", "/requests")[1]) == []:  # it is noted after it was answered, by a thread of its own
+        assert time.monotonic() < deadline
     found = json.loads(store.ask("", "DELETE", "/requests")[1])
     assert [(one["key"], one["method"], one["path"], one["status"], one["bytes"]) for one in found] == [("WRITER", "PUT", "/b/k", 200, len(BODY))]
     assert json.loads(store.ask("", "GET", "/requests")[1]) == []
