@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -249,3 +250,16 @@ def test_a_killed_container_is_not_taken_for_a_running_one(tmp_path, cgroup, ali
         (tmp_path / "17").mkdir()
         (tmp_path / "17" / "cgroup").write_text(cgroup)
     assert program.is_alive({"Id": "4be1", "Pid": 17}, proc=tmp_path) is alive
+
+
+def test_what_the_lab_runs_cannot_change_the_input_that_it_shares_with_others():
+    ours, theirs = os.pipe()
+    kept = os.dup(0)
+    try:
+        os.dup2(ours, 0)
+        program.run([sys.executable, "-c", "import os; os.set_blocking(0, False)"], hint="")
+        assert os.get_blocking(0)
+    finally:
+        os.dup2(kept, 0)
+        for descriptor in (ours, theirs, kept):
+            os.close(descriptor)
