@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import is_refusal, words_of_ssh
 from ansible_collections.hearth.fleet.plugins.module_utils.slices import without_content
+from ansible_collections.hearth.fleet.plugins.plugin_utils import sent_python
 
 _LOGIN_REMEDY = "see that `ssh` gets in with the user, key and known_hosts that the inventory names (ansible_user, ansible_ssh_private_key_file)"
 
@@ -31,11 +33,11 @@ class ActionModule(ActionBase):
             "specs": wanted,
             "controller_time": time.time(),
             "resolved": {name: _resolve(name) for name in wanted["preflight"]["dns"]},
-            "probe": self._task.args.get("probe", False),
-            "every": self._task.args.get("every", False),
+            "probe": boolean(self._task.args.get("probe", False)),
+            "every": boolean(self._task.args.get("every", False)),
         }
         try:
-            result.update(self._execute_module(module_name="hearth.fleet.observe", module_args=arguments, task_vars=task_vars))
+            result.update(self._ask(arguments, task_vars))
         except AnsibleConnectionFailure as error:
             # As "unreachable" it would be shown as an error, and with any_errors_fatal be one, although it is put up with.
             if not self._task.ignore_unreachable:
@@ -43,6 +45,13 @@ class ActionModule(ActionBase):
             result.update(unseen(specs["host"], str(error)))
         result.pop("invocation", None)  # as long as the whole desired state, and nobody's business
         return result
+
+    def _ask(self, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
+        """Return what the host says of itself, the quick way where that is open."""
+        answer = sent_python.ask(self, task_vars, "observing", "observe", arguments, also=["probe"] if arguments["probe"] else [])
+        if answer is None:
+            answer = self._execute_module(module_name="hearth.fleet.observe", module_args=arguments, task_vars=task_vars)
+        return answer
 
 
 def unseen(host: Mapping[str, Any], said: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ author:
 description:
   - Reads everything that any role of the collection cares about, in one call, and compares it with what is wanted of the host.
   - Changes nothing. What is wanted is sent without contents and without secrets; digests stand in for them.
+  - Where it is known which Python the host has, and the connection can pipeline, the host is asked without the overhead of a module.
 options:
   specs:
     description: The desired state of the host, as M(hearth.fleet.service_spec) returns it.
@@ -68,23 +69,8 @@ facts:
   type: dict
 """
 
-from typing import Any
-
-from ansible_collections.hearth.fleet.plugins.module_utils import plan
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.observing import observe
 from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import QuietModule
-
-
-def readiness(rollouts: list[dict[str, Any]]) -> dict[str, bool]:
-    """Return whether each service is ready, all asked at once."""
-    # Most runs ask nobody, and a host compiles anew what a module imports.
-    from concurrent.futures import ThreadPoolExecutor
-
-    from ansible_collections.hearth.fleet.plugins.module_utils import probe
-
-    with ThreadPoolExecutor(max_workers=max(1, len(rollouts))) as pool:
-        answers = pool.map(lambda one: probe.ask_ready(one["unit"], one["health"]["ready"]), rollouts)
-        return {one["service"]: answer.ok for one, answer in zip(rollouts, answers)}
 
 
 def main() -> None:
@@ -99,16 +85,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wanted = module.params["specs"]
-    try:
-        observed = plan.look(wanted, controller_time=module.params["controller_time"], resolved=module.params["resolved"])
-        planned = plan.plan(wanted, observed, every=module.params["every"])
-        if module.params["probe"]:
-            for service, ready in readiness(wanted["rollout"]).items():
-                planned["services"][service]["ready"] = ready
-    except FleetError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, plan=planned, facts=observed["preflight"])
+    result = observe(**module.params)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":
