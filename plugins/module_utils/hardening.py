@@ -59,19 +59,23 @@ OTHER_KEYS = frozenset(
 LIMITS = {
     "memory_max": "MemoryMax",
     "memory_high": "MemoryHigh",
+    "memory_swap_max": "MemorySwapMax",
     "tasks_max": "TasksMax",
     "nofile": "LimitNOFILE",
     "nproc": "LimitNPROC",
+    "memlock": "LimitMEMLOCK",
     "core": "LimitCORE",
+    "rtprio": "LimitRTPRIO",
     "cpu_quota": "CPUQuota",
     "cpu_weight": "CPUWeight",
+    "cpu_affinity": "CPUAffinity",
     "io_weight": "IOWeight",
     "oom_score_adjust": "OOMScoreAdjust",
     "nice": "Nice",
 }
 """Resources and the directives that limit them."""
 
-_SIZES = ("memory_max", "memory_high", "core")
+_SIZES = ("memory_max", "memory_high", "memory_swap_max", "memlock", "core")
 _HOMES = {"hidden": "true", "read-only": "read-only", "visible": "false"}
 
 
@@ -240,11 +244,13 @@ def _addresses(spec: Mapping[str, Any], where: str) -> list[Directive]:
 
 
 def _limits(resources: Mapping[str, Any]) -> list[Directive]:
-    return [
-        (directive, size(resources[name]) if name in _SIZES else str(resources[name]))
-        for name, directive in LIMITS.items()
-        if resources.get(name) is not None
-    ]
+    return [(directive, _limit(name, resources[name])) for name, directive in LIMITS.items() if resources.get(name) is not None]
+
+
+def _limit(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    return size(value) if name in _SIZES and isinstance(value, int) else str(value)
 
 
 def size(count: int) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_formats
 from ansible_collections.hearth.fleet.plugins.module_utils.headers import is_line
+from ansible_collections.hearth.fleet.plugins.module_utils.limits import COUNT_LIMIT, CPUS, MEMORY_LIMIT, SIZE_LIMIT, SWAP_LIMIT, TASKS_LIMIT
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
     ANY,
     ANY_TEXT,
@@ -411,7 +412,9 @@ SANDBOX = Record(
         "read_only": Field(ListOf(ABSOLUTE), "Paths that it may only read.", default=list),
         "inaccessible": Field(ListOf(ABSOLUTE), "Paths that it cannot see.", default=list),
         "realtime": Field(
-            FLAG, "Allow realtime scheduling. It takes `syscalls: [sched_setscheduler]`, and CAP_SYS_NICE or a limit, as well.", default=False
+            FLAG,
+            "Allow realtime scheduling. It takes `syscalls: [sched_setscheduler]`, and CAP_SYS_NICE or `resources.rtprio`, as well.",
+            default=False,
         ),
         "suid": Field(FLAG, "Allow creating set-user-ID files.", default=False),
         "personality": Field(FLAG, "Allow changing the execution domain.", default=False),
@@ -427,15 +430,19 @@ SANDBOX = Record(
 
 RESOURCES = Record(
     fields={
-        "memory_max": Field(SIZE, "Memory beyond which the kernel kills it."),
-        "memory_high": Field(SIZE, "Memory beyond which it is slowed down."),
-        "nofile": Field(integer(1), "Open files."),
-        "nproc": Field(integer(1), "Processes and threads of the account."),
-        "tasks_max": Field(integer(1), "Processes and threads of the unit."),
-        "cpu_quota": Field(matching("percentage", r"\d+%", "is not a percentage, such as '150%'"), "CPU time, where 100% is one core."),
+        "memory_max": Field(MEMORY_LIMIT, "Memory beyond which the kernel kills it; as a percentage, of the host's."),
+        "memory_high": Field(MEMORY_LIMIT, "Memory beyond which it is slowed down."),
+        "memory_swap_max": Field(SWAP_LIMIT, "Swap that it may use; 0 keeps its memory, and keys in it, off the disk."),
+        "memlock": Field(SIZE_LIMIT, "Memory that it may lock against swapping, as Vault, databases and eBPF programs do."),
+        "nofile": Field(COUNT_LIMIT, "Open files."),
+        "nproc": Field(COUNT_LIMIT, "Processes and threads of the account."),
+        "tasks_max": Field(TASKS_LIMIT, "Processes and threads of the unit; as a percentage, of what the kernel can have."),
+        "cpu_quota": Field(matching("percentage", r"0*[1-9]\d*%", "is not a percentage, such as '150%'"), "CPU time, where 100% is one core."),
         "cpu_weight": Field(integer(1, 10000), "Share of the CPU against other units (100 is usual)."),
+        "cpu_affinity": Field(ListOf(CPUS, single=True), "The CPUs that it runs on, by number from 0. Default: all.", example="[0-3, 6]"),
         "io_weight": Field(integer(1, 10000), "Share of disk I/O against other units (100 is usual)."),
-        "core": Field(SIZE, "Size of core dumps.", default=0),
+        "core": Field(SIZE_LIMIT, "Size of core dumps.", default=0),
+        "rtprio": Field(integer(1, 99), "Highest realtime priority that it may take, with `sandbox.realtime`."),
         "oom_score_adjust": Field(integer(-1000, 1000), "Higher is killed earlier when memory runs out."),
         "nice": Field(integer(-20, 19), "Scheduling niceness."),
     },

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.hearth.fleet.plugins.module_utils import hardening, unit_review
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import RESOURCES, SANDBOX
 
 DIRECTORIES = [{"path": "/var/lib/relay", "owner": "relay", "group": "relay", "mode": "0750", "writable": True}]
@@ -212,13 +212,62 @@ def test_directories_below_run_have_one_mode() -> None:
 
 def test_limits() -> None:
     resources = {
-        "memory_max": 4 * 2**30, "memory_high": 1536 * 2**20, "nofile": 65535, "nproc": 4096, "tasks_max": 512, "cpu_quota": "150%",
-        "cpu_weight": 50, "io_weight": 60, "core": 0, "oom_score_adjust": -100, "nice": 5,
+        "memory_max": 4 * 2**30, "memory_high": 1536 * 2**20, "memory_swap_max": 0, "memlock": 2**26, "nofile": 65535, "nproc": 4096,
+        "tasks_max": 512, "cpu_quota": "150%", "cpu_weight": 50, "cpu_affinity": ["0-3", "6"], "io_weight": 60, "core": 0, "rtprio": 50,
+        "oom_score_adjust": -100, "nice": 5,
     }  # fmt: skip
-    assert lines(resources=resources)[-11:] == [
-        "MemoryMax=4G", "MemoryHigh=1536M", "TasksMax=512", "LimitNOFILE=65535", "LimitNPROC=4096", "LimitCORE=0", "CPUQuota=150%",
-        "CPUWeight=50", "IOWeight=60", "OOMScoreAdjust=-100", "Nice=5",
+    assert lines(resources=resources)[-15:] == [
+        "MemoryMax=4G", "MemoryHigh=1536M", "MemorySwapMax=0", "TasksMax=512", "LimitNOFILE=65535", "LimitNPROC=4096", "LimitMEMLOCK=64M",
+        "LimitCORE=0", "LimitRTPRIO=50", "CPUQuota=150%", "CPUWeight=50", "CPUAffinity=0-3 6", "IOWeight=60", "OOMScoreAdjust=-100", "Nice=5",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        pytest.param({"memory_max": "80%"}, "MemoryMax=80%", id="share-of-the-hosts-memory"),
+        pytest.param({"memory_high": "infinity"}, "MemoryHigh=infinity", id="memory"),
+        pytest.param({"memory_swap_max": "10 %"}, "MemorySwapMax=10%", id="swap"),
+        pytest.param({"tasks_max": "50%"}, "TasksMax=50%", id="share-of-the-tasks"),
+        pytest.param({"tasks_max": "infinity"}, "TasksMax=infinity", id="tasks"),
+        pytest.param({"memlock": "infinity"}, "LimitMEMLOCK=infinity", id="memlock"),
+        pytest.param({"memlock": "8M"}, "LimitMEMLOCK=8M", id="memlock-of-a-size"),
+        pytest.param({"core": "infinity"}, "LimitCORE=infinity", id="core"),
+        pytest.param({"nofile": "infinity"}, "LimitNOFILE=infinity", id="nofile"),
+        pytest.param({"nproc": "infinity"}, "LimitNPROC=infinity", id="nproc"),
+        pytest.param({"cpu_affinity": 0}, "CPUAffinity=0", id="one-cpu"),
+        pytest.param({"cpu_affinity": [1, "4-7"]}, "CPUAffinity=1 4-7", id="cpus"),
+    ],
+)
+def test_a_limit_is_what_systemd_takes(written: dict[str, Any], line: str) -> None:
+    mistakes: list[Mistake] = []
+    assert line in lines(resources=RESOURCES.read(written, "resources", mistakes))
+    assert mistakes == []
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        pytest.param(
+            {"memory_max": "4 gigs"}, "'4 gigs' is not a size\n  → write it like 512M, 4G or 1.5G, '80%' of the host's, or infinity", id="size"
+        ),
+        pytest.param({"memory_max": 512}, "512 is 512 bytes, which no daemon can live with\n  → write it with its unit, such as 512M", id="no-unit"),
+        pytest.param({"memory_high": 0}, "0 is 0 bytes, which no daemon can live with\n  → write it with its unit, such as 512M", id="nothing"),
+        pytest.param({"memory_max": "120%"}, "120% is out of range\n  → percentages go from 1% to 100%", id="more-than-there-is"),
+        pytest.param({"tasks_max": "0%"}, "0% is out of range\n  → percentages go from 1% to 100%", id="no-share"),
+        pytest.param({"tasks_max": "max"}, "'max' (a text) is not a whole number\n  → write a number, '80%' of the host's, or infinity", id="tasks"),
+        pytest.param({"memlock": "unlimited"}, "'unlimited' is not a size\n  → write it like 512M, 4G or 1.5G, or infinity", id="of-the-shell"),
+        pytest.param({"memlock": "50%"}, "'50%' is not a size\n  → write it like 512M, 4G or 1.5G, or infinity", id="no-share-of-a-process"),
+        pytest.param({"nofile": 0}, "0 is out of range\n  → write a number from 1 to 9223372036854775807, or infinity", id="no-files"),
+        pytest.param({"cpu_quota": "0%"}, "'0%' is not a percentage, such as '150%'", id="no-cpu-time"),
+        pytest.param({"cpu_affinity": "3-0"}, "'3-0' (a text) is not a CPU\n  → write its number, from 0, or a range such as '0-3'", id="backwards"),
+        pytest.param({"cpu_affinity": [True]}, "True (a truth value) is not a CPU\n  → write its number, from 0, or a range", id="no-cpu"),
+    ],
+)
+def test_what_is_no_limit_is_said_with_what_is_one(written: dict[str, Any], said: str) -> None:
+    mistakes: list[Mistake] = []
+    RESOURCES.read(written, "resources", mistakes)
+    assert [str(one).partition(": ")[2].startswith(said) for one in mistakes] == [True], mistakes
 
 
 @pytest.mark.parametrize(
