@@ -166,6 +166,7 @@ _CAPABILITIES = (
 _SIGNALS = (
     *("ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT"),
     *("STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ"),
+    *("RTMIN", *(f"RTMIN+{number}" for number in range(1, 31)), "RTMAX", *(f"RTMAX-{number}" for number in range(1, 31))),
 )
 
 
@@ -204,6 +205,14 @@ def _unit_type(value: Any) -> str:
     return str(UNIT_TYPES.parse(value))
 
 
+def _kill_mode(value: Any) -> str:
+    if value == "none":
+        raise ValueError(
+            "'none' leaves the daemon running when it is stopped, beside the next one; write process to stop the daemon and not its children"
+        )
+    return str(KILL_MODES.parse(value))
+
+
 VERSION = Scalar("version", _version)
 PORT = Scalar("port or range", _port)
 SOURCE = Scalar("any, none, address, CIDR, group:… or host:…", _source)
@@ -222,6 +231,8 @@ COMMAND = ListOf(ANY_TEXT, filled=True)
 SIGNAL = named("signal", "SIG", _SIGNALS, example="SIGHUP", optional_prefix=True)
 CAPABILITY = named("capability", "CAP_", _CAPABILITIES, example="CAP_NET_ADMIN")
 UNIT_TYPES = choice("simple", "exec", "notify", "forking")
+KILL_MODES = choice("control-group", "mixed", "process")
+CONTROLLERS = choice("cpu", "cpuset", "io", "memory", "pids")
 HEADERS = MapOf(Scalar("text or whole number", _header), key=r"[A-Za-z0-9][A-Za-z0-9_.-]*", key_label="header", confidential=True)
 BATCH = Scalar("number or percentage", _count_or_share(1, "hosts in a batch would upgrade nobody"))
 MIN_AVAILABLE = Scalar("number or percentage", _count_or_share(0, "is below zero"))
@@ -475,7 +486,19 @@ UNIT = Record(
         ),
         "start_timeout": Field(DURATION, "How long a start may take.", default=90),
         "stop_timeout": Field(DURATION, "How long a stop may take before it is killed.", default=90),
-        "kill_signal": Field(SIGNAL, "The signal that stops it.", default="SIGTERM"),
+        "kill_signal": Field(SIGNAL, "The signal that stops it; `SIGRTMIN+3` is one, too.", default="SIGTERM"),
+        "kill_mode": Field(
+            Scalar(KILL_MODES.label, _kill_mode),
+            "Who gets it: all of its processes; the main one first and the others when it has ended (`mixed`); or the main one alone, whose children "
+            "live on (`process`).",
+            default="control-group",
+        ),
+        "delegate": Field(
+            OneOf((FLAG, ListOf(CONTROLLERS))),
+            "It manages control groups of its own below the unit's, as container engines and schedulers do: all controllers, or those named. "
+            "Brings `sandbox.control_groups`.",
+            default=False,
+        ),
         "success_exit_status": Field(
             ListOf(integer(1, 255), single=True), "Exit statuses that are no failure, as with daemons that answer SIGTERM with 143.", default=list
         ),

@@ -349,6 +349,8 @@ def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     privileged = any(int(port["port"].partition(":")[0]) < 1024 and port["listen"] for port in spec["ports"])
     if privileged and "CAP_NET_BIND_SERVICE" not in spec["sandbox"]["capabilities"]:
         spec["sandbox"]["capabilities"].append("CAP_NET_BIND_SERVICE")
+    if spec["unit"]["delegate"]:
+        spec["sandbox"]["control_groups"] = True  # to the sandbox they are part of /sys/fs/cgroup, too
     backup_spec.fill(spec)
     _fill_methods(spec)
 
@@ -493,6 +495,7 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_words,
         _check_repetitions,
         backup_spec.check,
+        _check_stop,
         _check_rollout,
         _check_hidden,
         _check_released,
@@ -704,6 +707,12 @@ def _check_units(spec: dict[str, Any], host: Host, known_services: Collection[st
             elif other not in here and key in ("requires", "on_failure"):
                 remedy = "place it there too, or write wants and after, which do without it"
                 mistakes.append(Mistake(where, f"service {other!r} is not placed on host {host.name}", remedy))
+
+
+def _check_stop(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    if spec["unit"]["kill_mode"] == "process" and backup_spec.databases_of(spec):
+        problem = "what outlives the stop could write to the databases while they are copied"
+        mistakes.append(Mistake(f"{path}.unit.kill_mode", problem, "write mixed or control-group, or leave backup.databases out"))
 
 
 def _check_rollout(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:

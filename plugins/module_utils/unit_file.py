@@ -129,5 +129,7 @@ def _behaviour(unit: Mapping[str, Any]) -> list[Directive]:
         ("RestartSec", str(unit["restart_delay"])),
         ("TimeoutStartSec", str(unit["start_timeout"])),
         ("TimeoutStopSec", str(unit["stop_timeout"])),
+        *([("KillMode", unit["kill_mode"])] if unit["kill_mode"] != "control-group" else []),
         ("KillSignal", unit["kill_signal"] if unit["kill_signal"].startswith("SIG") else f"SIG{unit['kill_signal']}"),
+        *([("Delegate", "true" if unit["delegate"] is True else " ".join(unit["delegate"]))] if unit["delegate"] else []),
     ]

@@ -51,6 +51,19 @@ def test_a_port_below_1024_brings_its_capability() -> None:
     assert spec(services={"icnd": fleets.changed("ports.0.port", 443)})["sandbox"]["capabilities"] == ["CAP_NET_BIND_SERVICE"]
 
 
+def test_a_daemon_with_control_groups_of_its_own_may_write_them() -> None:
+    assert spec(services={"icnd": fleets.changed("unit.delegate", ["cpu", "memory"])})["sandbox"]["control_groups"] is True
+    assert spec(services={"icnd": fleets.changed("unit.delegate", False)})["sandbox"]["control_groups"] is False
+
+
+def test_what_outlives_a_stop_is_not_copied() -> None:
+    icnd = {**fleets.changed("unit.kill_mode", "process"), "backup": {"databases": [{"path": "/var/lib/icnd/x.db"}]}}
+    assert said(services={"icnd": icnd}) == [
+        "fleet_services.icnd.unit.kill_mode: what outlives the stop could write to the databases while they are copied\n"
+        "  → write mixed or control-group, or leave backup.databases out"
+    ]
+
+
 def test_layers_win_in_order_service_tier_group_host() -> None:
     layers = {
         "tier1": {"icnd": {"resources": {"memory_max": "1G", "nofile": 1, "nproc": 1}, "environment": {"A": "tier"}}},
@@ -279,6 +292,20 @@ BAD_SERVICES = [
         "fleet_services.icnd.reload.signal: 'SIGQIUT' (a text) is not a signal\n  → did you mean SIGQUIT?",
         id="signal",
     ),
+    pytest.param(
+        "unit.kill_signal",
+        "SIGRTMIN+31",
+        "fleet_services.icnd.unit.kill_signal: 'SIGRTMIN+31' (a text) is not a signal\n  → did you mean SIGRTMIN+3",
+        id="real-time-signal",
+    ),
+    pytest.param(
+        "unit.kill_mode",
+        "none",
+        "fleet_services.icnd.unit.kill_mode: 'none' leaves the daemon running when it is stopped, beside the next one\n  → write process",
+        id="kill-nobody",
+    ),
+    pytest.param("unit.kill_mode", "mix", "fleet_services.icnd.unit.kill_mode: 'mix' is not one of control-group, mixed, process", id="kill-mode"),
+    pytest.param("unit.delegate", ["cpus"], "fleet_services.icnd.unit.delegate[0]: 'cpus' is not one of cpu, cpuset, io", id="controller"),
     pytest.param("unit.restart", False, "fleet_services.icnd.unit.restart: False is not one of", id="no-without-quotes"),
     pytest.param("unit.watchdog", "30s", "fleet_services.icnd.unit.watchdog: a unit of type exec reports nothing to a watchdog", id="watchdog"),
     pytest.param(

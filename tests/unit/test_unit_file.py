@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, unit_file, unit_text
+from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, unit_file, unit_marks, unit_review, unit_text
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,6 +39,9 @@ ICND = {
     "environment_file": "/etc/icn/icnd.env",
     "unit": {"restart": "on-failure", "restart_delay": 5},
 }
+
+
+RELOADED_BY_RTMAX = ['/bin/sh -c "kill -s RTMAX-2 $$MAINPID"', "+/usr/local/lib/hearth/stamp --reload relay"]
 
 
 def finished(name: str, **described: Any) -> dict[str, Any]:
@@ -108,6 +113,14 @@ def test_the_order_of_keys_does_not_matter() -> None:
         pytest.param({"unit": {"requires": ["nats.service"]}}, "After", ["network-online.target nats.service"], id="what-is-required-starts-earlier"),
         pytest.param({"unit": {"supplementary_groups": ["tty", "dialout"]}}, "SupplementaryGroups", ["dialout tty"], id="groups"),
         pytest.param({"unit": {"kill_signal": "INT"}}, "KillSignal", ["SIGINT"], id="kill-signal"),
+        pytest.param({"unit": {"kill_signal": "SIGRTMIN+3"}}, "KillSignal", ["SIGRTMIN+3"], id="kill-signal-of-real-time"),
+        pytest.param({"reload": {"signal": "RTMAX-2"}}, "ExecReload", RELOADED_BY_RTMAX, id="reload-signal-of-real-time"),
+        pytest.param({}, "KillMode", [], id="kill-mode-of-systemd"),
+        pytest.param({"unit": {"kill_mode": "mixed"}}, "KillMode", ["mixed"], id="kill-mode"),
+        pytest.param({}, "Delegate", [], id="nothing-delegated"),
+        pytest.param({"unit": {"delegate": True}}, "Delegate", ["true"], id="delegate"),
+        pytest.param({"unit": {"delegate": ["cpu", "memory"]}}, "Delegate", ["cpu memory"], id="delegate-controllers"),
+        pytest.param({"unit": {"delegate": True}}, "ProtectControlGroups", ["false"], id="what-is-delegated-can-be-written"),
         pytest.param({"unit": {"success_exit_status": [143]}}, "SuccessExitStatus", ["143"], id="success-exit-status"),
         pytest.param({"directories": [{"path": "/mnt/disk/relay"}]}, "RequiresMountsFor", ["/mnt/disk/relay /var/lib/relay"], id="mounts"),
         pytest.param({"description": "50% relay"}, "Description", ["50%% relay"], id="description"),
@@ -172,3 +185,46 @@ def test_control_characters_are_refused(write: Any, text: str) -> None:
 
 def test_executables_are_in_the_directory_of_links() -> None:
     assert [unit_file.executable(name) for name in ("relay", "/opt/x/relay")] == ["/usr/local/bin/relay", "/opt/x/relay"]
+
+
+EVERYTHING = {
+    "unit": {"kill_mode": "process", "kill_signal": "RTMIN+3", "delegate": ["cpu", "memory", "pids"]},
+    "reload": {"signal": "SIGRTMAX"},
+    "resources": {
+        "memory_max": "80%", "memory_high": "1.5G", "memory_swap_max": 0, "memlock": "infinity", "nofile": "infinity", "nproc": 4096,
+        "tasks_max": "50%", "cpu_quota": "150%", "cpu_affinity": ["0-1", 0], "core": "1G", "rtprio": 50, "oom_score_adjust": -5, "nice": 5,
+    },
+}  # fmt: skip
+
+
+def analyze(directory: Path, *words: str, **described: Any) -> str:
+    """Return what this machine's systemd-analyze says about the unit of a service, whose program is everywhere."""
+    file = directory / "relay.service"
+    file.write_text(unit_file.render(finished("relay", **described, command=["/bin/true"])).replace(unit_marks.STAMP_PATH, "/bin/true"))
+    done = subprocess.run(["systemd-analyze", *words, str(file)], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="asks the systemd of this machine")
+@pytest.mark.parametrize(
+    "described",
+    [
+        pytest.param({}, id="defaults"),
+        pytest.param(EVERYTHING, id="everything"),
+        pytest.param(
+            {"unit": {"delegate": True, "kill_mode": "mixed"}, "resources": {"tasks_max": "infinity", "memory_max": "infinity"}}, id="others"
+        ),
+    ],
+)
+def test_systemd_finds_no_fault_with_a_unit(tmp_path: Path, described: dict[str, Any]) -> None:
+    said = analyze(tmp_path, "verify", "--man=no", "--recursive-errors=no", **described)
+    assert unit_review.complaints(said, str(tmp_path), tolerate_missing=False) == []
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="measures with the systemd of this machine")
+@pytest.mark.parametrize(
+    ("described", "highest"), [pytest.param({}, 1.1, id="default"), pytest.param({"unit": {"delegate": True}}, 1.3, id="delegate")]
+)
+def test_f55_exposure_of_a_unit(tmp_path: Path, described: dict[str, Any], highest: float) -> None:
+    said = analyze(tmp_path, "security", "--offline=true", "--no-pager", **described)
+    assert unit_review.exposures(said)["relay.service"][0] <= highest
