@@ -100,7 +100,7 @@ def label(kind: schema.Kind) -> str:
         return f"list of {label(kind.item)}" + (", or one" if kind.single else "")
     if isinstance(kind, schema.MapOf):
         return f"mapping of {kind.key_label} to {label(kind.item)}"
-    return kind.label.partition(" (")[0] if kind in (schema.DURATION, schema.SIZE) else kind.label
+    return kind.label.partition(" (")[0] if kind.label in (schema.DURATION.label, schema.SIZE.label) else kind.label
 
 
 def default(row: Row) -> str:
@@ -111,7 +111,7 @@ def default(row: Row) -> str:
     value: Any = field.default() if callable(field.default) else field.default
     if value is None:
         return ""
-    if field.kind in (schema.DURATION, service_schema.KEEP):
+    if field.kind.label == schema.DURATION.label or field.kind is service_schema.KEEP:
         return f"`{duration_text(value)}`"
     if field.kind is schema.SIZE:
         return f"`{size_text(value) if value else 0}`"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils.quantities import size_bytes
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import SIZE, Scalar, describe, integer
+from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import DURATION, SIZE, Scalar, describe, integer
 
 INFINITY = "infinity"
 """systemd's word for no limit."""
@@ -46,6 +46,19 @@ def _memory(value: Any) -> int:
     return count
 
 
+def _timeout(value: Any) -> int:
+    # To systemd, 0 is no limit either.
+    if value == INFINITY or seconds(value) == 0:
+        raise ValueError(f"{value} is no limit to systemd, and a rollout or a restore needs one; write the longest that it may take, such as 30m")
+    return seconds(value)
+
+
+def _interval(value: Any) -> int:
+    if value == INFINITY:
+        raise ValueError("'infinity' would count all starts since the boot, rollouts' too; write 0 if systemd is never to give up, or a duration")
+    return seconds(value)
+
+
 def _cpus(value: Any) -> str:
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text)
@@ -59,4 +72,6 @@ TASKS_LIMIT = limit(integer(1), share=True)
 SIZE_LIMIT = limit(SIZE)
 SWAP_LIMIT = limit(SIZE, share=True)
 MEMORY_LIMIT = limit(Scalar(SIZE.label, _memory), share=True)
+TIMEOUT = Scalar(DURATION.label, _timeout)
+INTERVAL = Scalar(DURATION.label, _interval)
 CPUS = Scalar("CPU or range ('0-3')", _cpus)

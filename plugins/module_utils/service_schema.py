@@ -17,7 +17,16 @@ from urllib.parse import urlsplit
 
 from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_formats
 from ansible_collections.hearth.fleet.plugins.module_utils.headers import is_line
-from ansible_collections.hearth.fleet.plugins.module_utils.limits import COUNT_LIMIT, CPUS, MEMORY_LIMIT, SIZE_LIMIT, SWAP_LIMIT, TASKS_LIMIT
+from ansible_collections.hearth.fleet.plugins.module_utils.limits import (
+    COUNT_LIMIT,
+    CPUS,
+    INTERVAL,
+    MEMORY_LIMIT,
+    SIZE_LIMIT,
+    SWAP_LIMIT,
+    TASKS_LIMIT,
+    TIMEOUT,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
     ANY,
     ANY_TEXT,
@@ -479,13 +488,13 @@ UNIT = Record(
             Record(
                 fields={
                     "burst": Field(integer(1), "So many starts …", default=5),
-                    "interval": Field(DURATION, "… within so long, and systemd gives up.", default=600),
+                    "interval": Field(INTERVAL, "… within so long, and systemd gives up; with 0 it never does.", default=600),
                 },
             ),
             "When a crash loop counts as failed.",
         ),
-        "start_timeout": Field(DURATION, "How long a start may take.", default=90),
-        "stop_timeout": Field(DURATION, "How long a stop may take before it is killed.", default=90),
+        "start_timeout": Field(TIMEOUT, "How long a start may take.", default=90),
+        "stop_timeout": Field(TIMEOUT, "How long a stop may take before it is killed.", default=90),
         "kill_signal": Field(SIGNAL, "The signal that stops it; `SIGRTMIN+3` is one, too.", default="SIGTERM"),
         "kill_mode": Field(
             Scalar(KILL_MODES.label, _kill_mode),

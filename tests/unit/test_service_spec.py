@@ -306,6 +306,21 @@ BAD_SERVICES = [
     ),
     pytest.param("unit.kill_mode", "mix", "fleet_services.icnd.unit.kill_mode: 'mix' is not one of control-group, mixed, process", id="kill-mode"),
     pytest.param("unit.delegate", ["cpus"], "fleet_services.icnd.unit.delegate[0]: 'cpus' is not one of cpu, cpuset, io", id="controller"),
+    pytest.param(
+        "unit.stop_timeout",
+        "infinity",
+        "fleet_services.icnd.unit.stop_timeout: infinity is no limit to systemd, and a rollout or a restore needs one\n"
+        "  → write the longest that it may take, such as 30m",
+        id="endless-stop",
+    ),
+    pytest.param("unit.start_timeout", 0, "fleet_services.icnd.unit.start_timeout: 0 is no limit to systemd, and a", id="endless-start"),
+    pytest.param("unit.start_timeout", "long", "fleet_services.icnd.unit.start_timeout: 'long' is not a duration", id="timeout"),
+    pytest.param(
+        "unit.start_limit",
+        {"interval": "infinity"},
+        "fleet_services.icnd.unit.start_limit.interval: 'infinity' would count all starts since the boot, rollouts' too\n  → write 0 if",
+        id="endless-interval",
+    ),
     pytest.param("unit.restart", False, "fleet_services.icnd.unit.restart: False is not one of", id="no-without-quotes"),
     pytest.param("unit.watchdog", "30s", "fleet_services.icnd.unit.watchdog: a unit of type exec reports nothing to a watchdog", id="watchdog"),
     pytest.param(

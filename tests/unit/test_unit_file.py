@@ -110,6 +110,7 @@ def test_the_order_of_keys_does_not_matter() -> None:
         pytest.param({"unit": {"type": "forking"}}, "PIDFile", [], id="no-pid-file"),
         pytest.param({"unit": {"on_failure": ["alarm@%n.service"]}}, "OnFailure", ["alarm@%%n.service"], id="f56-on-failure"),
         pytest.param({"unit": {"start_limit": {"burst": 3, "interval": "2m"}}}, "StartLimitIntervalSec", ["120"], id="f56-start-limit"),
+        pytest.param({"unit": {"start_limit": {"interval": 0}}}, "StartLimitIntervalSec", ["0"], id="never-gives-up"),
         pytest.param({"unit": {"requires": ["nats.service"]}}, "After", ["network-online.target nats.service"], id="what-is-required-starts-earlier"),
         pytest.param({"unit": {"supplementary_groups": ["tty", "dialout"]}}, "SupplementaryGroups", ["dialout tty"], id="groups"),
         pytest.param({"unit": {"kill_signal": "INT"}}, "KillSignal", ["SIGINT"], id="kill-signal"),
