@@ -24,6 +24,10 @@ _INT64 = range(-(2**63), 2**63)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_BARE = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Readers of INI files agree on little: # or ; begins a comment anywhere (Go's, Git's, Bitcoin's), after a space, or nowhere in a value. Which
+# quotes keep them from it differs as well, so whoever knows the daemon must write them.
+_INI_CUT = re.compile(r"[#;]")
+_INI_QUOTED = re.compile(r"""(\"{3}|["'`])(?:(?!\1).)*\1""")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Texts that a YAML 1.2 reader (most of Go, Rust, JavaScript) takes for a number or a truth value and PyYAML does not.
 _YAML_AMBIGUOUS = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|0o[0-7]+|0x[0-9a-fA-F]+|[yYnN]")
@@ -188,8 +192,8 @@ def _check_ini(content: Any, path: str, mistakes: list[Mistake]) -> None:
 def _check_ini_entry(key: Any, value: Any, path: str, mistakes: list[Mistake]) -> None:
     if not isinstance(key, str):
         mistakes.append(_key_is_no_text(key, path))
-    elif key != key.strip() or not key or key[0] in "#;[" or re.search(r"[=:]", key) or _CONTROL.search(key):
-        mistakes.append(Mistake(path, f"{key!r} cannot be an INI key", "no spaces around it, no = or :, no #, ; or [ first"))
+    elif key != key.strip() or not key or key[0] == "[" or re.search(r"[=:#;]", key) or _CONTROL.search(key):
+        mistakes.append(Mistake(path, f"{key!r} cannot be an INI key", "no spaces around it, no =, :, # or ;, no [ first"))
     if not isinstance(value, list):
         _check_line(value, path, "INI", mistakes)
         return
@@ -206,10 +210,29 @@ def _check_line(value: Any, path: str, name: str, mistakes: list[Mistake]) -> No
         problem = f"{_kind(value)} has no {name} form here", "write a text, a number, true or false"
     elif isinstance(value, str) and _CONTROL.search(value):
         problem = "a value with a line break or another control character", "write it on one line"
-    elif name == "INI" and isinstance(value, str) and value != value.strip():
-        problem = "spaces around a value are lost in an INI file", "write it without them"
+    elif name == "INI" and isinstance(value, str):
+        problem = problem or _ini_problem(value)
     if problem:
         mistakes.append(Mistake(path, *problem))
+
+
+def _ini_problem(value: str) -> tuple[str, str] | None:
+    if value != value.strip():
+        return "spaces around a value are lost in an INI file", "write it without them"
+    if value.endswith("\\"):
+        return (
+            "after a \\ at its end, many readers of INI files take the next line for a part of it",
+            "write it otherwise, or the whole file with format: text, or as a template",
+        )
+    cut = _INI_CUT.search(value)
+    if cut and not _INI_QUOTED.fullmatch(value):
+        example, threefold = f"'\"a{cut[0]}b\"'", f'\'"""a{cut[0]}b"""\''
+        return (
+            f"many readers of INI files take {cut[0]} for the beginning of a comment, and leave the rest out",
+            f"put it in the quotes that the daemon reads: {example} for Git's way, {threefold} for Grafana's and Gitea's; "
+            "where it reads none, write the whole file with format: text, or as a template",
+        )
+    return None
 
 
 def _check_env(content: Any, path: str, mistakes: list[Mistake]) -> None:

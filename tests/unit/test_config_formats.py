@@ -111,11 +111,11 @@ def test_yaml_has_no_anchors():
 
 
 def test_ini_round_trip():
-    content = {"server": {"host": "127.0.0.1", "port": 80, "tls": True, "empty": "", "url": "http://x/?a=b;c"}, "log": {"level": "info"}}
+    content = {"server": {"host": "127.0.0.1", "port": 80, "tls": True, "empty": "", "url": "http://x/?a=b"}, "log": {"level": "info"}}
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(encode("ini", content, AT))
     assert {name: dict(parser[name]) for name in parser.sections()} == {
-        "server": {"host": "127.0.0.1", "port": "80", "tls": "true", "empty": "", "url": "http://x/?a=b;c"},
+        "server": {"host": "127.0.0.1", "port": "80", "tls": "true", "empty": "", "url": "http://x/?a=b"},
         "log": {"level": "info"},
     }
 
@@ -123,6 +123,11 @@ def test_ini_round_trip():
 def test_ini_puts_loose_keys_first_and_repeats_the_key_of_a_list():
     content = {"main": {"addnode": ["a", "b"]}, "server": 1}
     assert encode("ini", content, AT) == "server = 1\n\n[main]\naddnode = a\naddnode = b\n"
+
+
+@pytest.mark.parametrize("value", ['"a#b"', "'a;b'", "`a # b`", '"""a#"b;c"""', '"#"', "C:\\x", '"C:\\"', "50%", "$x", "ü = [y]"])
+def test_ini_values_stand_as_they_are_written(value):
+    assert encode("ini", {"s": {"k": value}}, AT) == f"[s]\nk = {value}\n"
 
 
 AWKWARD = {
@@ -181,6 +186,20 @@ def test_text_is_kept_byte_for_byte():
         pytest.param("ini", {"s": {"a=b": 1}}, f"{AT}.s['a=b']: 'a=b' cannot be an INI key", id="ini-key"),
         pytest.param("ini", {"a]": {}}, f"{AT}['a]']: 'a]' cannot be the name of a section", id="ini-section"),
         pytest.param("ini", {"s": {"k": " x"}}, f"{AT}.s.k: spaces around a value are lost", id="ini-spaces"),
+        pytest.param("ini", {"s": {"a#b": 1}}, f"{AT}.s['a#b']: 'a#b' cannot be an INI key", id="ini-comment-in-a-key"),
+        pytest.param(
+            "ini",
+            {"s": {"k": "a#b"}},
+            f"{AT}.s.k: many readers of INI files take # for the beginning of a comment, and leave the rest out\n"
+            '  → put it in the quotes that the daemon reads: \'"a#b"\' for Git\'s way, \'"""a#b"""\' for Grafana\'s and Gitea\'s; '
+            "where it reads none, write the whole file with format: text, or as a template",
+            id="ini-hash",
+        ),
+        pytest.param("ini", {"k": ["a", "b ; c"]}, f"{AT}.k[1]: many readers of INI files take ; for", id="ini-semicolon"),
+        pytest.param("ini", {"s": {"k": "'a#b' or 'c'"}}, f"{AT}.s.k: many readers", id="ini-quoted-in-parts"),
+        pytest.param("ini", {"s": {"k": '"a#b'}}, f"{AT}.s.k: many readers", id="ini-quote-that-does-not-end"),
+        pytest.param("ini", {"s": {"k": "\ud800"}}, f"{AT}.s.k: the text is not valid Unicode", id="ini-surrogate"),
+        pytest.param("ini", {"s": {"k": "C:\\x\\"}}, f"{AT}.s.k: after a \\ at its end, many readers", id="ini-backslash"),
         pytest.param("env", {"1X": "a"}, f"{AT}.1X: '1X' cannot name a variable", id="env-name"),
         pytest.param("env", {"X": "a\nb"}, f"{AT}.X: a value with a line break", id="env-line-break"),
         pytest.param("env", {"X": ["a"]}, f"{AT}.X: a list has no environment file form", id="env-list"),
