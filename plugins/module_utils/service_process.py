@@ -132,7 +132,7 @@ def read_settings(texts: Iterable[str]) -> dict[str, list[str]]:
     settings: dict[str, list[str]] = {}
     for text in texts:
         section = ""
-        for line in re.sub(r"\\\n", " ", text).splitlines():
+        for line in re.sub(r"\\\n", " ", text).split("\n"):  # to systemd, no other character ends a line
             if line.startswith("["):
                 section = line.strip()
             key, equals, value = line.partition("=")

@@ -15,12 +15,15 @@ from collections.abc import Iterable
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:,@%+=~-]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\t": "\\t", "\n": "\\n", "%": "%%"})
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def line(text: str, where: str) -> str:
     """Return a text that stands alone behind ``Key=`` and is taken as it is, such as a description or one path."""
-    _require_printable(text, where)
+    _require_writable(text, where)
+    if "\n" in text:
+        raise FleetError(f"{where}: has several lines, and one belongs there\n  → write it on one line")
     if text != text.strip() or text.endswith("\\"):
         raise FleetError(f"{where}: {text!r} begins or ends with a space or ends with \\, which systemd does not keep there\n  → leave that out")
     return text.replace("%", "%%")
@@ -28,8 +31,8 @@ def line(text: str, where: str) -> str:
 
 def word(text: str, where: str) -> str:
     """Return a text as one word of a list of words, in quotes where it needs them."""
-    _require_printable(text, where)
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").replace("%", "%%")
+    _require_writable(text, where)
+    escaped = text.translate(_ESCAPES)
     return escaped if _PLAIN_WORD.fullmatch(text) else f'"{escaped}"'
 
 
@@ -46,8 +49,8 @@ def command(argv: Iterable[str], where: str) -> str:
     return " ".join(word(text, f"{where}[{index}]").replace("$", "$$") for index, text in enumerate(argv))
 
 
-def _require_printable(text: str, where: str) -> None:
-    found = _CONTROL.search(text)
+def _require_writable(text: str, where: str) -> None:
+    found = _UNWRITABLE.search(text)
     if found:
         raise FleetError(
             f"{where}: has the character {found[0]!r}, which a unit file cannot carry\n  → put the text into a config file, and name that"

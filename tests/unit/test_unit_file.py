@@ -145,10 +145,10 @@ def test_secrets_come_by_file_and_by_credential_never_in_the_unit() -> None:
 @pytest.mark.parametrize(
     ("described", "said"),
     [
-        pytest.param({"command": ["relay", "a\nb"]}, "fleet_services.relay.command[1]: has the character '\\n'", id="newline-in-command"),
-        pytest.param(
-            {"environment": {"A": "a\nUser=root"}}, "fleet_services.relay.environment.A: has the character '\\n'", id="newline-in-environment"
-        ),
+        pytest.param({"command": ["relay", "a\rb"]}, "fleet_services.relay.command[1]: has the character '\\r'", id="carriage-return-in-command"),
+        pytest.param({"environment": {"A": "\x1b[0m"}}, "fleet_services.relay.environment.A: has the character '\\x1b'", id="escape-in-environment"),
+        pytest.param({"environment": {"A": "\ud800"}}, "fleet_services.relay.environment.A: has the character '\\ud800'", id="no-unicode"),
+        pytest.param({"secrets": {}, "unit": {"working_directory": "/a "}}, "fleet_services.relay.unit.working_directory: '/a ' begins", id="space"),
         pytest.param({"description": "relay\\"}, "fleet_services.relay.description: 'relay\\\\' begins or ends", id="continued-line"),
     ],
 )
@@ -167,6 +167,7 @@ def test_what_no_unit_file_can_say(described: dict[str, Any], said: str) -> None
         pytest.param('"', '"\\""', id="quote"),
         pytest.param("\\", '"\\\\"', id="backslash"),
         pytest.param("\t", '"\\t"', id="tab"),
+        pytest.param("a\nUser=root", '"a\\nUser=root"', id="several-lines"),
         pytest.param("%i", "%%i", id="specifier"),
         pytest.param(";", '";"', id="semicolon"),
         pytest.param("#", '"#"', id="comment"),
@@ -177,11 +178,16 @@ def test_word(text: str, written: str) -> None:
     assert unit_text.word(text, "x") == written
 
 
-@pytest.mark.parametrize("text", [pytest.param(text, id=repr(text)) for text in ("a\nb", "a\rb", "\0", "\x1b[0m", "\x7f")])
+@pytest.mark.parametrize("text", [pytest.param(text, id=repr(text)) for text in ("a\rb", "\0", "\x1b[0m", "\x7f")])
 @pytest.mark.parametrize("write", [unit_text.word, unit_text.line])
 def test_control_characters_are_refused(write: Any, text: str) -> None:
     with pytest.raises(FleetError, match=r"^here: has the character"):
         write(text, "here")
+
+
+def test_one_line_is_no_place_for_several() -> None:
+    with pytest.raises(FleetError, match=r"^here: has several lines, and one belongs there"):
+        unit_text.line("a\nUser=root", "here")
 
 
 def test_executables_are_in_the_directory_of_links() -> None:
