@@ -8,12 +8,13 @@
     <root>/releases/<version>/...            each release whole, with its manifest .release.json, but without the directory
                                              that its archive was packed in
     <root>/releases/<version>/bin/<binary>   each named binary, whatever its path in the artifact
+    <root>/releases/<version>/<name>         an artifact that is one file and no program by itself
     <root>/current -> releases/<version>     what starts next
     <root>/previous -> releases/<version>    what was current before
     /usr/local/bin/<binary> -> <root>/current/bin/<binary>
 
 A wanted release is a mapping: ``service``, ``version``, ``root``, ``artifacts`` (per architecture ``url`` or ``file``, and
-``sha256``), ``binaries`` (name to path in the artifact), ``keep``, ``unit`` and how to obtain and check it (see the module
+``sha256``), ``binaries`` (name to path in the artifact) or ``name``, ``keep``, ``unit`` and how to obtain and check it (see the module
 ``hearth.fleet.releases``). Nothing here imports Ansible, so that tools on the host can use it too.
 """
 
@@ -243,7 +244,8 @@ def _modified(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Return what is no longer as it was installed, in words, one per directory entry."""
     entries = manifest["entries"]
     present = entries_below(directory)
-    programs = {os.path.normpath(os.path.realpath(directory / "bin" / name)) for name in manifest.get("binaries", [])}
+    named = [*(Path("bin", name) for name in manifest.get("binaries", [])), *([manifest["name"]] if manifest.get("name") else [])]
+    programs = {os.path.normpath(os.path.realpath(directory / name)) for name in named}
     said = [f"{path} is missing" for path in sorted(set(entries) - set(present))]
     said += [f"{path} is not part of the release" for path in sorted(set(present) - set(entries))]
     for path in sorted(set(entries) & set(present)):

@@ -232,6 +232,7 @@ ABSOLUTE = matching(
     r"/(?!.*(?:^|/)\.\.?(?:/|$))(?!/)(?!.*//)[^\0\n]*(?<!/)|/",
     "is not an absolute path; begin it with / and leave out . and .., // and a / at its end",
 )
+FILE_NAME = matching("file name", r"(?!bin$)[A-Za-z0-9_][A-Za-z0-9._+-]*", "cannot name a file of the release; write it like daemon.jar")
 MODE = Scalar("file mode", _mode)
 UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an account; use at most 32 lower-case letters, digits, - and _")
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -332,6 +333,12 @@ ARTIFACT = Record(
             choice(*archive.FORMATS),
             "How the artifact is packed; `auto` goes by its name, in which `.gz` without `.tar` is one compressed binary.",
             default="auto",
+        ),
+        "name": Field(
+            FILE_NAME,
+            "For a release that is one file and no program by itself, such as a `.jar`: what it is called in every version. It is kept as it is, "
+            "at /opt/<service>/current/<name>.",
+            example="daemon.jar",
         ),
         "headers": Field(
             MapOf(Scalar("secret text", _secret), key_label="header", confidential=True),

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_spec, command_words, headers
+from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_spec, command_words, headers
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
@@ -487,6 +487,7 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     for check in (
         _check_account,
         _check_artifact,
+        _check_one_file,
         _check_command,
         _check_config,
         _check_secrets,
@@ -521,6 +522,30 @@ def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) ->
             _check_braces(artifact[key], f"{path}.artifact.{key}", ("version", "arch"), mistakes)
     if artifact["sha256"] == {}:
         mistakes.append(Mistake(f"{path}.artifact.sha256", "empty", "write the digest for each architecture of your hosts"))
+
+
+def _check_one_file(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check that a release of one file says whether that is the daemon's program, or what a program of the host's runs."""
+    artifact, binaries = spec["artifact"], list(spec["binaries"])
+    run = f"[/usr/bin/java, -jar, {RELEASES}/{spec['name']}/current/{artifact['name'] or 'daemon.jar'}]"
+    if artifact["name"] and binaries:
+        problem = f"is for a file that is no program by itself, and {binaries[0]} would be the program in it"
+        mistakes.append(Mistake(f"{path}.artifact.name", problem, f"leave it out, or write a command such as {run}, and no binaries"))
+    elif artifact["name"] and artifact["format"] != "auto":
+        mistakes.append(Mistake(f"{path}.artifact.name", "keeps the artifact as it is, which format is to change", "leave one of them out"))
+    elif not artifact["name"] and not binaries:
+        kinds = {archive.format_of(place, artifact["format"]) for place in _places(artifact)}
+        if kinds & {"binary", *archive.COMPRESSED}:
+            remedy = f"write binaries: [{spec['name']}] if it is a program, artifact.name if it is a file for one, or artifact.format for an archive"
+            mistakes.append(Mistake(f"{path}.artifact", "is one file by its name, and the command calls no binary of the release", remedy))
+        if any("{binary}" in word for word in spec["version_command"]):
+            mistakes.append(Mistake(f"{path}.version_command", "{binary} stands for nothing, as the release has no binaries", "write its path"))
+
+
+def _places(artifact: Mapping[str, Any]) -> list[str]:
+    """Return where an artifact is, for all architectures."""
+    place = artifact["url"] or artifact["file"] or []
+    return [place] if isinstance(place, str) else list(place.values() if isinstance(place, dict) else place)
 
 
 def _check_command(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:

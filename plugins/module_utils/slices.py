@@ -207,6 +207,7 @@ def release(spec: Mapping[str, Any], inputs: Mapping[str, Any], sources: Sources
             arch: {"sha256": sha256, **_location(artifact, arch, spec["version"], path, sources, mistakes)} for arch, sha256 in digests.items()
         },
         "format": artifact["format"],
+        "name": artifact["name"] or "",
         "binaries": spec["binaries"],
         "signature": signature and {**signature, **_signatures(signature, digests, spec["version"], path, sources, mistakes)},
         "keep": spec["keep"] or inputs["release_keep"],

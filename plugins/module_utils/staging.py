@@ -160,10 +160,10 @@ def _fill(release: Mapping[str, Any], arch: str, artifact: Path, directory: Path
         want_free(directory.parent, needed_bytes, f"to unpack {release['service']} {release['version']}")
 
     try:
-        if kind == "binary":
+        if kind == "binary" or release.get("name"):
             want_free(directory.parent, artifact.stat().st_size, f"for {release['service']} {release['version']}")
             programs.mkdir(mode=0o755)
-            shutil.copyfile(artifact, programs / _only_name(release))
+            shutil.copyfile(artifact, directory / release["name"] if release.get("name") else programs / _only_name(release))
         elif kind in archive.COMPRESSED:
             programs.mkdir(mode=0o755)
             archive.expand(artifact, kind, programs / _only_name(release), want_room)
@@ -236,7 +236,8 @@ def _check_programs(release: Mapping[str, Any], arch: str, directory: Path) -> N
             problem = f"{name} {release['version']} cannot run on this host ({arch}): {complaint}"
             remedy = (
                 f"give the URL and the sha256 of the build for {arch}; what is packed is unpacked as artifact.format says"
-                f" ({', '.join(archive.FORMATS[2:])}), and what is packed otherwise by you, to be given as artifact.file"
+                f" ({', '.join(archive.FORMATS[2:])}), and what is packed otherwise by you, to be given as artifact.file; a file that another program"
+                " runs, such as a .jar, has an artifact.name"
             )
             raise FleetError(str(Mistake(path, problem, remedy)))
 
@@ -249,7 +250,7 @@ def _check_version(release: Mapping[str, Any], directory: Path) -> None:
     if not release["version_command"]:
         return
     names = list(release["binaries"])
-    binary = directory / "bin" / (release["service"] if release["service"] in names else names[0])
+    binary = directory / (release.get("name") or PurePosixPath("bin", release["service"] if release["service"] in names else names[0]))
     first, *others = release["version_command"]
     first = str(directory / "bin" / first) if first in names else first
     command = [word.replace("{binary}", str(binary)) for word in (first, *others)]
@@ -302,6 +303,7 @@ def _write_manifest(release: Mapping[str, Any], arch: str, directory: Path) -> N
         "sha256": releases.artifact_of(release, arch)["sha256"],
         "installed": int(time.time()),
         "binaries": sorted(release["binaries"]),
+        "name": release.get("name", ""),
         "entries": {name: releases.describe_entry(path, with_digest=True) for name, path in found.items()},
     }
     path = directory / releases.MANIFEST

@@ -50,6 +50,12 @@ options:
         type: str
         choices: [auto, binary, gz, xz, bz2, zst, tar.gz, tar.xz, tar.bz2, tar.zst, tar, zip]
         default: auto
+      name:
+        description:
+          - What the artifact is called in the release, when it is one file and no program by itself.
+          - It is kept as it is, whatever O(releases[].format) says.
+        type: str
+        default: ""
       binaries:
         description:
           - Name of each program, and its path in the artifact or the last components of that path.
@@ -230,6 +236,7 @@ RELEASE = {
     "root": {"type": "path", "required": True},
     "artifacts": {"type": "dict", "required": True},
     "format": {"type": "str", "choices": list(FORMATS), "default": "auto"},
+    "name": {"type": "str", "default": ""},
     "binaries": {"type": "dict", "required": True},
     "linked": {"type": "bool", "default": True},
     "signature": {"type": "dict", "options": SIGNATURE},

@@ -107,6 +107,34 @@ def test_a_first_install_is_named_and_the_second_run_is_empty(host: Host) -> Non
     assert os.access(host.path("/opt/toyd/current/bin/toyd"), os.X_OK)
 
 
+JAR = b"PK\x03\x04 byte code"
+
+
+def jar(host: Host, version: str, **changes: Any) -> dict[str, Any]:
+    """Publish a version that is one file for a program of the host's."""
+    release = host.release(version, name="toy.jar", binaries={}, version_command=[], **changes)
+    (host.published / f"toyd-{version}").write_bytes(JAR)
+    release["artifacts"]["amd64"]["sha256"] = hashlib.sha256(JAR).hexdigest()
+    return release
+
+
+def test_one_file_that_is_no_program_has_the_same_place_in_every_version(host: Host) -> None:
+    release = jar(host, "1.0.0")
+    host.install(release)
+    assert host.diff(release) == []
+    file = host.path("/opt/toyd/current/toy.jar")
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (JAR, 0o644)
+    assert list(host.path("/usr/local/bin").iterdir()) == []
+    overwrite(file)
+    assert "toy.jar was modified" in host.diff(release)[0]
+
+
+def test_one_file_tells_its_version(host: Host) -> None:
+    release = jar(host, "1.0.0", version_pattern=r"toy\.jar")
+    with pytest.raises(FleetError, match=r"the inventory wants 1\.0\.0, the binary calls itself toy\.jar"):
+        host.install({**release, "version_command": ["/bin/ls", "{binary}"]})
+
+
 def overwrite(path: Path) -> None:
     """Change a file's content but neither its size nor its times."""
     before = path.stat()

@@ -9,6 +9,8 @@ import pytest
 
 from ansible_collections.hearth.fleet.plugins.module_utils import service_spec
 
+JAR = {"url": "https://example.org/icnd-{version}.jar", "sha256": fleets.DIGEST}
+
 
 def spec(host: str = "relay1", **parts: Any) -> dict[str, Any]:
     joined, mistakes = fleets.join(fleets.fleet(**parts))
@@ -62,6 +64,39 @@ def test_what_outlives_a_stop_is_not_copied() -> None:
         "fleet_services.icnd.unit.kill_mode: what outlives the stop could write to the databases while they are copied\n"
         "  → write mixed or control-group, or leave backup.databases out"
     ]
+
+
+RUN = ["/usr/bin/java", "-jar", "/opt/icnd/current/icnd.jar"]
+
+
+def test_a_release_may_be_one_file_for_a_program_of_the_host() -> None:
+    icnd = spec(services={"icnd": {**fleets.ICND, "command": RUN, "artifact": {**JAR, "name": "icnd.jar"}}})
+    assert (icnd["binaries"], icnd["artifact"]["name"]) == ({}, "icnd.jar")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"artifact": JAR},
+            "fleet_services.icnd.artifact: is one file by its name, and the command calls no binary of the release\n"
+            "  → write binaries: [icnd] if it is a program, artifact.name if it is a file for one, or artifact.format for an archive",
+            id="file-without-a-name",
+        ),
+        pytest.param(
+            {"artifact": {**JAR, "name": "icnd.jar", "format": "zip"}},
+            "fleet_services.icnd.artifact.name: keeps the artifact as it is, which format is to change\n  → leave one of them out",
+            id="file-and-archive",
+        ),
+        pytest.param(
+            {"artifact": {**JAR, "format": "zip"}, "version_command": ["/usr/bin/java", "-jar", "{binary}"]},
+            "fleet_services.icnd.version_command: {binary} stands for nothing, as the release has no binaries\n  → write its path",
+            id="no-binary-to-ask",
+        ),
+    ],
+)
+def test_a_release_of_one_file_says_what_it_is(changes: dict[str, Any], message: str) -> None:
+    assert said(services={"icnd": {**fleets.ICND, "command": RUN, **changes}}) == [message]
 
 
 def test_layers_win_in_order_service_tier_group_host() -> None:
@@ -271,6 +306,14 @@ BAD_SERVICES = [
     pytest.param("bootstrap", [{"command": [], "creates": "/x/y"}], "fleet_services.icnd.bootstrap[0].command: empty", id="empty-bootstrap"),
     pytest.param("health", {"ready": {"command": []}}, "fleet_services.icnd.health.ready.command: empty", id="empty-probe"),
     pytest.param("health", {"ready": "tcp://127.0.0.1:99999"}, "fleet_services.icnd.health.ready: 'tcp://127.0.0.1:99999' has a port", id="tcp-port"),
+    pytest.param(
+        "artifact",
+        {**JAR, "name": "icnd.jar"},
+        "fleet_services.icnd.artifact.name: is for a file that is no program by itself, and icnd would be the program in it\n"
+        "  → leave it out, or write a command such as [/usr/bin/java, -jar, /opt/icnd/current/icnd.jar], and no binaries",
+        id="program-as-a-file",
+    ),
+    pytest.param("artifact.name", "../x", "fleet_services.icnd.artifact.name: '../x' cannot name a file of the release", id="name-as-a-path"),
     pytest.param("artifact.url", {}, "fleet_services.icnd.artifact.url: empty", id="no-url"),
     pytest.param("version_pattern", "v((", "fleet_services.icnd.version_pattern: 'v((' is no regular expression", id="pattern"),
     pytest.param(

@@ -46,7 +46,7 @@ RELOADED_BY_RTMAX = ['/bin/sh -c "kill -s RTMAX-2 $$MAINPID"', "+/usr/local/lib/
 
 def finished(name: str, **described: Any) -> dict[str, Any]:
     """Return the finished spec of one service, as the join makes it, with what the slices add."""
-    described = {"version": "1.0.0", "artifact": {"url": "https://example.org/daemon", "sha256": "0" * 64}, "command": [name], **described}
+    described = {"version": "1.0.0", "artifact": {"url": "https://example.org/daemon.tar.gz", "sha256": "0" * 64}, "command": [name], **described}
     mistakes: list[Any] = []
     host = service_spec.Host(name="relay1", groups=[], addresses=[], placement={"relay1": [name]}, overrides={}, tiers={})
     host.catalogue = {name: described}
