@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import unit_text
+from ansible_collections.hearth.fleet.plugins.module_utils import runtime_directories, unit_text
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 Directive = tuple[str, str]
@@ -82,7 +82,7 @@ _HOMES = {"hidden": "true", "read-only": "read-only", "visible": "false"}
 def directives(spec: Mapping[str, Any]) -> list[Directive]:
     """Return the sandbox and the limits of one finished service spec as systemd's directives, in a fixed order.
 
-    Of the spec it reads ``name``, ``account.user``, ``sandbox``, ``resources``, ``directories``, ``egress`` and ``ports`` (their
+    Of the spec it reads ``name``, ``account``, ``sandbox``, ``resources``, ``directories``, ``egress`` and ``ports`` (their
     ``sources``, after the join). Raises FleetError, with the inventory path, for what cannot be expressed.
     """
     where = f"fleet_services.{spec['name']}"
@@ -116,12 +116,9 @@ def _switches(sandbox: Mapping[str, Any], names: Iterable[str]) -> list[Directiv
 
 
 def _files(spec: Mapping[str, Any], where: str) -> list[Directive]:
-    """Close the file system, save the service's own directories.
-
-    Directories below /run vanish at every boot, so systemd itself must make them before each start.
-    """
+    """Close the file system, save the service's own directories."""
     sandbox = spec["sandbox"]
-    runtime = [one for one in spec["directories"] if _is_runtime(one, spec["account"]["user"])]
+    runtime = runtime_directories.of_unit(spec)
     others = [one for one in spec["directories"] if one not in runtime]
     writable = outermost([one["path"] for one in others if one["writable"]] + sandbox["read_write"])
     read_only = [one["path"] for one in others if not one["writable"]] + [f"-{path}" for path in sandbox["read_only"]]
@@ -143,21 +140,12 @@ def _files(spec: Mapping[str, Any], where: str) -> list[Directive]:
     return [*found, ("UMask", sandbox["umask"].rjust(4, "0"))]
 
 
-def _is_runtime(directory: Mapping[str, Any], user: str) -> bool:
-    return bool(directory["path"].startswith("/run/") and directory["writable"] and directory["owner"] == user)
-
-
 def _runtime_directories(directories: Sequence[Mapping[str, Any]], where: str) -> list[Directive]:
     if not directories:
         return []
-    modes = sorted({one["mode"].rjust(4, "0") for one in directories})
-    if len(modes) > 1:
-        raise FleetError(
-            f"{where}: those below /run have different modes ({', '.join(modes)}), but systemd gives them one\n  → give them the same mode"
-        )
     return [
-        ("RuntimeDirectory", unit_text.words([one["path"][len("/run/") :] for one in directories], where)),
-        ("RuntimeDirectoryMode", modes[0]),
+        ("RuntimeDirectory", unit_text.words([one["path"][len(runtime_directories.RUN) :] for one in directories], where)),
+        ("RuntimeDirectoryMode", directories[0]["mode"].rjust(4, "0")),
         ("RuntimeDirectoryPreserve", "true"),
     ]
 

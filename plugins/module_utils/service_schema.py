@@ -373,7 +373,7 @@ CONFIG_FILE = Record(
 
 DIRECTORY = Record(
     fields={
-        "path": Field(ABSOLUTE, "The directory.", required=True),
+        "path": Field(ABSOLUTE, "The directory. One below /run is made anew at every boot.", required=True),
         "owner": Field(TEXT, "Owner. Default: the service's user."),
         "group": Field(TEXT, "Group. Default: the service's group."),
         "mode": Field(MODE, "Mode.", default="0750"),

@@ -23,6 +23,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     drill_slice,
     host_tools,
     preflight_policy,
+    runtime_directories,
     unit_file,
     unit_marks,
 )
@@ -182,8 +183,20 @@ def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistak
     return {
         "groups": [*groups.values(), *operators["groups"]],
         "users": [*users.values(), *operators["users"]],
-        "paths": _once([*directories, *operators["paths"]]),
+        "paths": _once([*directories, *_at_boot(services, mistakes), *operators["paths"]]),
     }
+
+
+def _at_boot(services: Mapping[str, Any], mistakes: list[Mistake]) -> list[dict[str, Any]]:
+    """Return the file by which directories below /run come back after a boot; absent where no service needs it, nothing without services."""
+    path, text = runtime_directories.TMPFILES, ""
+    try:
+        text = runtime_directories.at_boot(services)
+    except FleetError as error:
+        mistakes.append(_mistake(error))
+    if text:
+        return [_file("", path, text, owner="root", group="root", mode="0644")]
+    return [{"path": path, "state": "absent", "service": ""}] if services else []
 
 
 def per_architecture(value: Any, architectures: Iterable[str]) -> dict[str, str]:

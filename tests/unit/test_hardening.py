@@ -197,17 +197,21 @@ def directory(path: str, **more: Any) -> dict[str, Any]:
             id="run-vanishes-at-boot",
         ),
         pytest.param([directory("/run/relay", owner="root")], ["ReadWritePaths=/run/relay"], id="run-of-another-owner"),
+        pytest.param([directory("/run/relay", group="adm")], ["ReadWritePaths=/run/relay"], id="run-of-another-group"),
+        pytest.param([directory("/run/relay", writable=False)], ["ReadOnlyPaths=/run/relay"], id="run-to-be-read"),
+        pytest.param(
+            [directory("/run/b", mode="750"), directory("/run/a")],
+            ["RuntimeDirectory=b a", "RuntimeDirectoryMode=0750", "RuntimeDirectoryPreserve=true"],
+            id="run-of-one-mode",
+        ),
+        pytest.param([directory("/run/b", mode="0755"), directory("/run/a")], ["ReadWritePaths=/run/a /run/b"], id="run-of-two-modes"),
+        pytest.param([directory("/run/b", group="adm"), directory("/run/a")], ["ReadWritePaths=/run/a /run/b"], id="run-of-two-groups"),
         pytest.param([], [], id="none"),
     ],
 )
 def test_directories(directories: list[dict[str, Any]], found: list[str]) -> None:
     paths = [line for line in lines(directories=directories) if line.startswith(("Read", "Runtime"))]
     assert paths == found
-
-
-def test_directories_below_run_have_one_mode() -> None:
-    with pytest.raises(FleetError, match=r"different modes \(0700, 0755\)"):
-        hardening.directives(spec(directories=[directory("/run/a", mode="0755"), directory("/run/b", mode="700")]))
 
 
 def test_limits() -> None:

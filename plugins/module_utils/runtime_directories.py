@@ -1,0 +1,39 @@
+# Copyright (c) 2026 hearth.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Directories below /run, which vanish at every boot: those that a service's unit makes anew, and those that only tmpfiles.d(5) can. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.hearth.fleet.plugins.module_utils import unit_text
+
+RUN = "/run/"
+TMPFILES = "/etc/tmpfiles.d/hearth.conf"
+"""What systemd-tmpfiles makes at boot on a host, before the services."""
+HEADER = "# Managed by hearth.fleet: what no unit can make below /run\n"
+
+
+def of_unit(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the directories that the unit itself makes before each start: all of a service's or none.
+
+    ``RuntimeDirectory=`` gives all of them to the account and its group, with one mode, and what is in them, too.
+    """
+    found = _below_run(spec)
+    owners = {(one["owner"], one["group"], one["writable"]) for one in found}
+    modes = {one["mode"].rjust(4, "0") for one in found}
+    return found if found and owners == {(spec["account"]["user"], spec["account"]["group"], True)} and len(modes) == 1 else []
+
+
+def at_boot(services: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the text of TMPFILES, for the directories of a host's services that no unit makes; empty where there are none."""
+    found = [(f"fleet_services.{name}.directories", one) for name, spec in services.items() if not of_unit(spec) for one in _below_run(spec)]
+    found.sort(key=lambda place: str(place[1]["path"]))  # what holds others comes first
+    lines = [f"d {unit_text.word(one['path'], where)} {one['mode'].rjust(4, '0')} {one['owner']} {one['group']} -\n" for where, one in found]
+    return "".join([HEADER, *lines]) if lines else ""
+
+
+def _below_run(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [one for one in spec["directories"] if one["path"].startswith(RUN)]
