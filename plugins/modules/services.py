@@ -200,7 +200,8 @@ from ansible_collections.hearth.fleet.plugins.module_utils.quiet_module import Q
 JOURNAL_LINES = 20
 HINTS = (
     (
-        r"operation not permitted|permission denied|read-only file system|address family not supported|list interfaces|SIGTRAP|SIGSYS",
+        r"operation not permitted|permission denied|read-only file system|address family not supported|list interfaces|SIGTRAP|SIGSYS"
+        r"|mlock|lock (jvm )?memory",
         "if its sandbox is too strict for it: docs/guides/your-own-service.md#when-the-sandbox-is-too-strict says what to relax",
     ),
     (r"\(exit status 0\)", "if it goes to the background: an option of its own keeps it in the foreground, or write unit.type: forking"),

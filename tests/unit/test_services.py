@@ -21,6 +21,7 @@ from ansible_collections.hearth.fleet.plugins.modules import services
         pytest.param("open /srv/x: read-only file system", True, id="in-the-words-of-go"),
         pytest.param("socket: Address family not supported by protocol", True, id="family"),
         pytest.param("error: failed to list interfaces", True, id="netlink"),
+        pytest.param("Error initializing core: Failed to lock memory: cannot allocate memory", True, id="locked-memory"),
         pytest.param("config: unknown key 'prot'", False, id="no-matter-of-the-sandbox"),
     ],
 )

@@ -194,6 +194,13 @@ def test_executables_are_in_the_directory_of_links() -> None:
     assert [unit_file.executable(name) for name in ("relay", "/opt/x/relay")] == ["/usr/local/bin/relay", "/opt/x/relay"]
 
 
+@pytest.mark.parametrize(("name", "number"), [("RTMIN", 34), ("RTMIN+3", 37), ("RTMAX-2", 62), ("SIGRTMAX", 64)])
+def test_the_shell_sends_the_signals_of_real_time_that_systemd_names(name: str, number: int) -> None:
+    described = finished("relay", reload={"signal": name})
+    [script] = re.findall(r'/bin/sh -c "(kill .*) \$\$MAINPID"', unit_file.render(described))
+    assert subprocess.run(["/bin/sh", "-c", f"{script} $$"], check=False).returncode == -number
+
+
 EVERYTHING = {
     "unit": {"kill_mode": "process", "kill_signal": "RTMIN+3", "delegate": ["cpu", "memory", "pids"]},
     "reload": {"signal": "SIGRTMAX"},
