@@ -198,13 +198,23 @@ def role_pages() -> Documents:
 KINDS = {"module": "Modules", "filter": "Filters", "test": "Tests", "lookup": "Lookups", "callback": "Callbacks", "inventory": "Inventories"}
 
 
+def ansible_doc(*arguments: str) -> Any:
+    """Return what ansible-doc says, as data."""
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    return json.loads(subprocess.run(["ansible-doc", *arguments], check=True, capture_output=True, text=True, env=environment).stdout)
+
+
 def plugin_documentation() -> Mapping[str, Mapping[str, Any]]:
     """Return the documentation of all plugins as ansible-doc reads it: kind -> name -> documentation."""
-    command = ["ansible-doc", "--metadata-dump", "--no-fail-on-errors", COLLECTION]
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    documentation: Mapping[str, Mapping[str, Any]] = json.loads(output)["all"]
+    documentation: Mapping[str, Mapping[str, Any]] = ansible_doc("--metadata-dump", "--no-fail-on-errors", COLLECTION)["all"]
     return documentation
+
+
+def inherited_options() -> Options:
+    """Return the options of Ansible's own output, which callbacks have as well; they are others in each version of Ansible."""
+    name = "ansible.builtin.default"
+    options: Options = ansible_doc("--json", "--type", "callback", name)[name]["doc"]["options"]
+    return options
 
 
 def return_rows(values: Options, prefix: str = "") -> Iterator[list[str]]:
@@ -215,15 +225,16 @@ def return_rows(values: Options, prefix: str = "") -> Iterator[list[str]]:
         yield from return_rows(value.get("contains") or {}, f"{path}[]." if value.get("type") == "list" else f"{path}.")
 
 
-def plugin_parts(name: str, plugin: Mapping[str, Any]) -> list[list[str]]:
-    """Return the section on one plugin."""
+def plugin_parts(name: str, plugin: Mapping[str, Any], inherited: Options) -> list[list[str]]:
+    """Return the section on one plugin, without options that are the inherited ones word for word."""
     doc = plugin["doc"]
+    options = {key: one for key, one in (doc.get("options") or {}).items() if one.get("description") != inherited.get(key, {}).get("description")}
     attributes = doc.get("attributes") or {}
     supports = [[f"`{key}`", str(value.get("support", "")), " ".join(paragraphs(value.get("description")))] for key, value in attributes.items()]
     returned = plugin.get("return") or {}
     parts = [[f"### {name.removeprefix(COLLECTION + '.')}"], [markdown(doc["short_description"]) + "."]]
     parts += [[text] for text in paragraphs(doc.get("description"))]
-    parts += [option_table(doc.get("options") or {})]
+    parts += [option_table(options)]
     if supports:
         parts += [table(["Supports", "How far", "Meaning"], supports)]
     if returned:
@@ -235,13 +246,13 @@ def plugin_parts(name: str, plugin: Mapping[str, Any]) -> list[list[str]]:
 
 def plugin_pages() -> Documents:
     """Return the page of all plugins."""
-    documentation = plugin_documentation()
+    documentation, inherited = plugin_documentation(), inherited_options()
     parts: list[list[str]] = []
     for kind, title in KINDS.items():
         plugins = {name: plugin for name, plugin in sorted(documentation.get(kind, {}).items()) if "doc" in plugin}
         if plugins:
             parts += [[f"## {title}"]]
-            parts += [part for name, plugin in plugins.items() for part in plugin_parts(name, plugin)]
+            parts += [part for name, plugin in plugins.items() for part in plugin_parts(name, plugin, inherited if kind == "callback" else {})]
     page = document([GENERATED.format(source="the plugins' documentation")], ["# Modules and other plugins"], *parts)
     return {ROOT / "docs" / "reference" / "modules.md": page}
 

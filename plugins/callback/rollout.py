@@ -19,7 +19,7 @@ description:
     they are there too when the run fails, is interrupted or killed. A run in check mode writes nothing.
   - Shows other plays as P(ansible.builtin.default#callback) does, except for what says nothing, which are skipped tasks, includes, and
     tasks that found everything as it should be. Changes, failures, warnings, differences and P(ansible.builtin.debug#module) are shown.
-    With C(-v) nothing is hidden.
+    With C(-v) nothing is hidden. It has the options of that callback, too.
   - Tells Grafana and Prometheus about the rollout where O(grafana_url), O(pushgateway_url) or O(metrics_file) are given. That neither of
     them answers is a warning, never a failure.
 requirements:
