@@ -82,7 +82,16 @@ def _interpreter(action: ActionBase, task_vars: Mapping[str, Any]) -> str:
 
 
 def _can_be_sent(action: ActionBase) -> bool:
-    """Tell whether a program can be given to the host's Python through the connection."""
-    if any(kind.__module__.startswith("ansible_mitogen.") for kind in type(action._connection).__mro__):
-        return True  # it has no setting for pipelining, as it knows nothing else
-    return bool(action._is_pipelining_enabled("new", wrap_async=bool(action._task.async_val)))
+    """Tell whether a program can be given to the host's Python through the connection, whatever is set for modules.
+
+    Pipelining is off by default because of a setting of sudo (requiretty) that refuses, and then the module is asked.
+    """
+    connection, become = action._connection, action._connection.become
+    if any(kind.__module__.startswith("ansible_mitogen.") for kind in type(connection).__mro__):
+        return True
+    if action._is_pipelining_enabled("new", wrap_async=bool(action._task.async_val)):
+        return True
+    if action._task.async_val or constants.DEFAULT_KEEP_REMOTE_FILES or not connection.has_pipelining:
+        return False
+    # A password would be asked for on a terminal, which has no room for a program beside it.
+    return become is None or (become.pipelining and not become.get_option("become_pass"))

@@ -44,7 +44,7 @@ def test_a_second_run_changes_nothing_and_neither_does_a_check() -> None:
     assert set(converged.changes(converged.site("--check", "--diff")).values()) == {0}
 
 
-def test_hosts_are_looked_at_alike_whichever_way_ansible_reaches_their_python() -> None:
+def test_hosts_are_looked_at_alike_whichever_way_ansible_reaches_their_python(monkeypatch: pytest.MonkeyPatch) -> None:
     def plan(**connection: object) -> tuple[dict[str, int], str]:
         arguments = ("--check", "-vvv", "--limit", "relay1,home1", "-e", json.dumps(connection))
         done = converged.site(*arguments, *overrides("kontinuum_nodes", NODE, resources={"memory_max": "900M"}))
@@ -54,9 +54,12 @@ def test_hosts_are_looked_at_alike_whichever_way_ansible_reaches_their_python() 
     assert set(planned.values()) != {0}
     assert "the module is asked instead" not in output
     by_discovery, _output = plan(ansible_python_interpreter="auto_silent")
+    without_the_setting, output = plan(ansible_pipelining=False)
+    assert "AnsiballZ_observe.py" not in output
+    monkeypatch.setenv("ANSIBLE_KEEP_REMOTE_FILES", "true")
     by_files, output = plan(ansible_pipelining=False)
     assert "AnsiballZ_observe.py" in output
-    assert planned == by_discovery == by_files
+    assert planned == by_discovery == without_the_setting == by_files
 
 
 def test_what_must_restart_restarts_one_host_after_the_other() -> None:

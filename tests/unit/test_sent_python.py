@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible import constants
 
 from ansible_collections.hearth.fleet.plugins.module_utils import from_memory
 from ansible_collections.hearth.fleet.plugins.plugin_utils import sent_python
@@ -76,14 +77,33 @@ def test_a_traceback_names_the_file(tmp_path: Path) -> None:
 # --- Which way is gone ------------------------------------------------------------------------------------------------
 
 
+class Become:
+    """How an action becomes somebody else."""
+
+    def __init__(self, *, pipelining: bool = True, password: str = "") -> None:
+        self.pipelining, self.password = pipelining, password
+
+    def get_option(self, name: str) -> str:
+        return {"become_pass": self.password}[name]
+
+
 class MitogenConnection:
-    """One of Mitogen's, which has no such setting."""
+    """One of Mitogen's, which knows nothing of pipelining."""
 
     __module__ = "ansible_mitogen.connection"
+    become = None
 
 
-def action(*, pipelining: bool = True, mitogen: bool = False, said: dict[str, Any] | None = None, async_val: int = 0) -> Any:
-    """Return an action whose host answers with ``said``; ``commands`` collects what is run there."""
+def action(
+    *,
+    can: bool = True,
+    enabled: bool = True,
+    become: Become | None = None,
+    mitogen: bool = False,
+    said: dict[str, Any] | None = None,
+    async_val: int = 0,
+) -> Any:
+    """Return an action whose connection can pipeline, and is set to; its host answers with ``said``; ``commands`` collects what is run there."""
     commands: list[str] = []
 
     def execute(command: str, in_data: bytes) -> dict[str, Any]:
@@ -93,10 +113,10 @@ def action(*, pipelining: bool = True, mitogen: bool = False, said: dict[str, An
     def can_pipeline(module_style: str, *, wrap_async: bool) -> bool:
         assert module_style == "new"
         assert not mitogen, "Mitogen fails where it is asked"
-        return pipelining and not wrap_async
+        return can and enabled and not wrap_async
 
     return SimpleNamespace(
-        _connection=MitogenConnection() if mitogen else None,
+        _connection=MitogenConnection() if mitogen else SimpleNamespace(has_pipelining=can, become=become),
         _is_pipelining_enabled=can_pipeline,
         _task=SimpleNamespace(async_val=async_val),
         _templar=SimpleNamespace(template=lambda value: value),
@@ -118,6 +138,9 @@ def ask(of: Any, task_vars: dict[str, Any]) -> Any:
     [
         pytest.param(action(), KNOWN, "/usr/bin/python3.11 -I -", id="named"),
         pytest.param(action(mitogen=True), KNOWN, "/usr/bin/python3.11 -I -", id="mitogen"),
+        pytest.param(action(enabled=False), KNOWN, "/usr/bin/python3.11 -I -", id="pipelining-left-off"),
+        pytest.param(action(enabled=False, become=Become()), KNOWN, "/usr/bin/python3.11 -I -", id="and-sudo"),
+        pytest.param(action(become=Become(password="hunter2")), KNOWN, "/usr/bin/python3.11 -I -", id="sudo-with-password"),
         pytest.param(
             action(),
             {"ansible_python_interpreter": "auto", "ansible_facts": {"discovered_interpreter_python": "/opt/python"}},
@@ -136,12 +159,21 @@ def test_the_host_is_asked_at_once(of: Any, task_vars: dict[str, Any], command: 
     [
         pytest.param(action(), {"ansible_python_interpreter": "auto"}, id="python-to-be-discovered"),
         pytest.param(action(), {"ansible_python_interpreter": "auto_silent"}, id="and-silently"),
-        pytest.param(action(pipelining=False), KNOWN, id="no-pipelining"),
+        pytest.param(action(can=False), KNOWN, id="no-pipelining"),
+        pytest.param(action(enabled=False, become=Become(pipelining=False)), KNOWN, id="su"),
+        pytest.param(action(enabled=False, become=Become(password="hunter2")), KNOWN, id="pipelining-left-off-and-a-password"),
         pytest.param(action(async_val=60), KNOWN, id="async"),
     ],
 )
 def test_ansible_goes_its_own_way(of: Any, task_vars: dict[str, Any]) -> None:
     assert ask(of, task_vars) is None
+    assert of.commands == []
+
+
+def test_ansible_goes_its_own_way_where_it_is_to_keep_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "DEFAULT_KEEP_REMOTE_FILES", True)
+    of = action(enabled=False)
+    assert ask(of, KNOWN) is None
     assert of.commands == []
 
 
