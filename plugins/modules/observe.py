@@ -13,7 +13,7 @@ author:
 description:
   - Reads everything that any role of the collection cares about, in one call, and compares it with what is wanted of the host.
   - Changes nothing. What is wanted is sent without contents and without secrets; digests stand in for them.
-  - Where it is known which Python the host has, and the connection can pass a program on, the host is asked without the overhead of a module.
+  - Where the connection can pass a program on, the host is asked without the overhead of a module.
 options:
   specs:
     description: The desired state of the host, as M(hearth.fleet.service_spec) returns it.

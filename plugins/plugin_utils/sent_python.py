@@ -34,14 +34,13 @@ def ask(
 ) -> dict[str, Any] | None:
     """Return the result of a function of module_utils that was run on the action's host; ``also`` are modules that it may import while it runs.
 
-    None where Ansible's own way of running modules has to be gone: nobody has said which Python the host has, the program cannot be sent
-    through the connection, or it ended without an answer (Ansible knows best how to say why).
+    None where Ansible's own way of running modules has to be gone: the program cannot be sent through the connection, or it ended without an
+    answer (Ansible knows best how to say why, and how to find another Python).
     """
-    interpreter = _interpreter(action, task_vars)
-    if not interpreter or not _can_be_sent(action):
+    if not _can_be_sent(action):
         return None
-    environment = action._compute_environment_string()
-    said = action._low_level_execute_command(f"{environment} {interpreter} -I -".lstrip(), in_data=program(module, function, arguments, also))
+    command = f"{action._compute_environment_string()} {_interpreter(action, task_vars)} -I -".lstrip()
+    said = action._low_level_execute_command(command, in_data=program(module, function, arguments, also))
     try:
         answer = dict(json.loads(said["stdout"].strip().rpartition("\n")[2]))
     except (TypeError, ValueError):
@@ -75,10 +74,10 @@ def imported(source: str) -> list[str]:
 
 
 def _interpreter(action: ActionBase, task_vars: Mapping[str, Any]) -> str:
-    """Return the host's Python; empty where Ansible is to discover it."""
+    """Return the host's Python. Where Ansible is to discover it and has not yet, the one that nearly every host has."""
     value = action._templar.template(constants.config.get_config_value("INTERPRETER_PYTHON", variables=task_vars))
     found = value.strip() if isinstance(value, str) else ""
-    return found if found not in _DISCOVERED else task_vars.get("ansible_facts", {}).get("discovered_interpreter_python", "")
+    return found if found not in _DISCOVERED else task_vars.get("ansible_facts", {}).get("discovered_interpreter_python", "/usr/bin/python3")
 
 
 def _can_be_sent(action: ActionBase) -> bool:

@@ -147,6 +147,7 @@ def ask(of: Any, task_vars: dict[str, Any]) -> Any:
             "/opt/python -I -",
             id="discovered-before",
         ),
+        pytest.param(action(), {"ansible_python_interpreter": "auto_silent"}, "/usr/bin/python3 -I -", id="to-be-discovered"),
     ],
 )
 def test_the_host_is_asked_at_once(of: Any, task_vars: dict[str, Any], command: str) -> None:
@@ -157,8 +158,6 @@ def test_the_host_is_asked_at_once(of: Any, task_vars: dict[str, Any], command: 
 @pytest.mark.parametrize(
     ("of", "task_vars"),
     [
-        pytest.param(action(), {"ansible_python_interpreter": "auto"}, id="python-to-be-discovered"),
-        pytest.param(action(), {"ansible_python_interpreter": "auto_silent"}, id="and-silently"),
         pytest.param(action(can=False), KNOWN, id="no-pipelining"),
         pytest.param(action(enabled=False, become=Become(pipelining=False)), KNOWN, id="su"),
         pytest.param(action(enabled=False, become=Become(password="hunter2")), KNOWN, id="pipelining-left-off-and-a-password"),
