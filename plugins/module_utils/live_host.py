@@ -273,6 +273,20 @@ class LiveHost:
         """Ask systemd to start the service, and do not wait for it."""
         return _Job("start", self._order["unit"])
 
+    def stopped_along(self) -> list[str]:
+        """Return the units that run and that systemd stops together with the service. Raises FleetError."""
+        return unit_control.stopped_along(self._order["unit"])
+
+    def start_along(self, units: Sequence[str]) -> None:
+        """Ask systemd to start these units again, and do not wait for it. Raises FleetError."""
+        problem = unit_control.act("start", *units, wait=False)
+        if problem:
+            raise FleetError(f"what stopped with it cannot be started again: {problem}")
+
+    def not_running(self, units: Sequence[str]) -> list[str]:
+        """Return those of these units that do not run. Raises FleetError."""
+        return unit_control.not_running(units)
+
     def reload(self) -> transaction.Starting:
         """Ask systemd to reload the service, and do not wait for it."""
         return _Job("reload", self._order["unit"])

@@ -42,8 +42,6 @@ from ansible_collections.hearth.fleet.plugins.module_utils.free_space import sai
 BUSY_SECONDS = 60
 """A restore that received something so short a time ago is still under way."""
 
-_RUNNING = ("active", "activating", "reloading")
-
 
 def look(order: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the host has. Raises FleetError where a rollout has the service, or systemd does not know it."""
@@ -110,10 +108,12 @@ def _settle(other: Path, order: Mapping[str, Any]) -> str:
             f"{order['service']}: restore {other.name} is under way, and received something {silent:.0f} s ago\n"
             f"  → let it end; if its controller is gone, try again in a minute"
         )
-    was_active = any(line.get("was_active") for line in journal.read(other))
+    lines = journal.read(other)
+    was_active = any(line.get("was_active") for line in lines)
     said = restore_swap.settle(other)
-    if was_active and probes.unit_state(order["unit"]).active not in _RUNNING:
-        _systemctl("start", order["unit"], order["start_timeout"])
+    if was_active and probes.unit_state(order["unit"]).active not in unit_control.RUNNING:
+        along = [unit for line in lines for unit in line.get("along", [])]
+        _systemctl("start", order["unit"], *along, seconds=order["start_timeout"])
     return said
 
 
@@ -295,43 +295,44 @@ def _exchange(
     Raises FleetError when it does not become ready: then all is as it was before.
     """
     unit = order["unit"]
-    was_active = probes.unit_state(unit).active in _RUNNING
+    was_active = probes.unit_state(unit).active in unit_control.RUNNING
     began = time.monotonic()
-    restore_swap.note(book, "stopping", "the service stops", was_active=was_active)
+    along = unit_control.stopped_along(unit)
+    restore_swap.note(book, "stopping", "the service stops", was_active=was_active, along=along)
     try:
-        _systemctl("stop", unit, order["stop_timeout"])
+        _systemctl("stop", unit, seconds=order["stop_timeout"])
         # Only now: a daemon that ends takes its -wal away.
         restore_swap.swap(book, _moves(order, files, databases))
-        problem = _start(order)
+        problem = _start(order, along)
         if not problem:
             return round(time.monotonic() - began, 2)
         problem = "\n".join([f"{order['service']} does not become ready on the restored data: {problem}", *_last_lines(unit)])
-        _systemctl("stop", unit, order["stop_timeout"])
+        _systemctl("stop", unit, seconds=order["stop_timeout"])
     except (FleetError, OSError) as error:
         problem = f"the data cannot be exchanged: {error}"
     restore_swap.undo(book, problem)
     try:
-        now = _as_before(order, was_active=was_active)
+        now = _as_before(order, along, was_active=was_active)
     finally:
         restore_swap.close(book, restore_swap.REVERTED, problem)  # last, as a rollout may have the service from there
     raise FleetError(f"{problem}\nThe old data are in place; {now}")
 
 
-def _as_before(order: Mapping[str, Any], *, was_active: bool) -> str:
+def _as_before(order: Mapping[str, Any], along: Sequence[str], *, was_active: bool) -> str:
     """Bring the service to what it was before; return in words what it is now."""
     if not was_active:
-        _systemctl("stop", order["unit"], order["stop_timeout"])
+        _systemctl("stop", order["unit"], seconds=order["stop_timeout"])
         return f"{order['service']} is stopped, as it was"
-    problem = _start(order)
+    problem = _start(order, along)
     return f"{order['service']} is not ready on them either: {problem}" if problem else f"{order['service']} is ready on them"
 
 
-def _start(order: Mapping[str, Any]) -> str:
-    """Start the service and wait until it is ready; return why it is not, empty when it is."""
+def _start(order: Mapping[str, Any], along: Sequence[str]) -> str:
+    """Start the service, wait until it is ready, and start what stopped along with it; return why it is not, empty when it is."""
     unit, health = order["unit"], order["health"]
     try:
         unit_control.forget_failures(unit)
-        _systemctl("start", unit, order["start_timeout"])
+        _systemctl("start", unit, seconds=order["start_timeout"])
         waited = probes.wait_ready(
             probes.of_unit(health.get("ready"), probes.unit_state(unit)),
             deadline=health.get("deadline", 120),
@@ -339,6 +340,8 @@ def _start(order: Mapping[str, Any]) -> str:
             interval=health.get("interval", 1),
             hopeless=lambda: probes.why_hopeless(probes.unit_state(unit), 0),
         )
+        if waited.ready and along:
+            _systemctl("start", *along, seconds=order["start_timeout"])
     except FleetError as error:
         return probes.why_hopeless(probes.unit_state(unit), 0) or str(error)
     if waited.ready:
@@ -348,9 +351,9 @@ def _start(order: Mapping[str, Any]) -> str:
     return f"{waited.hopeless or f'not within {waited.seconds:.0f} s'} ({waited.answer})"
 
 
-def _systemctl(verb: str, unit: str, seconds: float) -> None:
+def _systemctl(verb: str, *units: str, seconds: float) -> None:
     """Raise FleetError when systemd does not do it."""
-    problem = unit_control.act(verb, unit, seconds=seconds + unit_control.MARGIN)
+    problem = unit_control.act(verb, *units, seconds=seconds + unit_control.MARGIN)
     if problem:
         raise FleetError(problem)
 

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from ansible_collections.hearth.fleet.plugins.module_utils import analysis as analyses
 from ansible_collections.hearth.fleet.plugins.module_utils import probe as probes
-from ansible_collections.hearth.fleet.plugins.module_utils import staging
+from ansible_collections.hearth.fleet.plugins.module_utils import staging, unit_control
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.journal import Journal
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import duration_text
@@ -81,7 +81,6 @@ UNIT_SECONDS = 1.0
 ADOPTIONS = 50
 """An engine that dies more often than that is broken itself."""
 
-_RUNNING = ("active", "activating", "reloading")
 _DOWN = ("stop", "copy", "switch", "start", "back_stop", "back_database", "back_switch", "back_start")
 _DURABLE_BEGINS = {"backup", "drain", "stop", "switch", "start", "soak", *BACK}
 # `copy` needs no flush: that `stop` has begun already leads back. The others repeat harmlessly.
@@ -135,6 +134,15 @@ class Host(Protocol):
 
     def start(self) -> Starting:
         """Ask systemd to start the service."""
+
+    def stopped_along(self) -> list[str]:
+        """Return the units that run and that systemd stops together with the service."""
+
+    def start_along(self, units: Sequence[str]) -> None:
+        """Ask systemd to start these units again."""
+
+    def not_running(self, units: Sequence[str]) -> list[str]:
+        """Return those of these units that do not run."""
 
     def reload(self) -> Starting:
         """Ask systemd to reload the service."""
@@ -442,6 +450,11 @@ class Engine:
     def _found(self) -> Progress:
         return progress(self._journal.lines)
 
+    @property
+    def _along(self) -> list[str]:
+        """The units that ran, and that stopping the service stopped along with it."""
+        return list(self._found.facts.get("along", []))
+
     def _say(self, phase: str, event: str, said: str, *, durable: bool = True, **facts: Any) -> None:
         self._journal.append({"at": round(self._host.now(), 3), "phase": phase, "event": event, "said": said, **facts}, durable=durable)
 
@@ -450,7 +463,11 @@ class Engine:
 
     def _phase(self, phase: str) -> None:
         """Announce a phase, do it, and say what came of it."""
-        facts = {"was_running": self._host.unit().active in _RUNNING} if phase == "backup" else {}
+        facts: dict[str, Any] = {}
+        if phase == "backup":
+            facts = {"was_running": self._host.unit().active in unit_control.RUNNING}
+        elif phase in ("stop", "back_stop"):  # known before it is too late to ask
+            facts = {"along": sorted({*self._along, *self._host.stopped_along()})}
         self._say(phase, "begin", _INTENTIONS[phase], durable=phase in _DURABLE_BEGINS, **facts)
         do: Callable[[], tuple[str, dict[str, Any]]] = getattr(self, f"_do_{phase}")
         said, facts = do()
@@ -493,7 +510,7 @@ class Engine:
 
     def _do_drain(self) -> tuple[str, dict[str, Any]]:
         drain, host = self._order["drain"], self._host
-        if host.unit().active not in _RUNNING:
+        if host.unit().active not in unit_control.RUNNING:
             return "nothing to drain: the service does not run", {"drained": False}
         started = host.monotonic()
         problem = self._ask_to_drain(drain)
@@ -502,7 +519,7 @@ class Engine:
             raise FleetError(problem)
         unnoticed = started + float(drain["grace"]) - host.monotonic()
         # What ended by itself while it drained serves nobody: waiting would only make that longer.
-        if unnoticed > 0 and host.unit().active in _RUNNING:
+        if unnoticed > 0 and host.unit().active in unit_control.RUNNING:
             host.sleep(unnoticed)
         if problem:
             return f"{problem}; going on, as drain.force says", {"drained": False}
@@ -521,7 +538,7 @@ class Engine:
 
         def gone() -> str:
             # Some daemons end when they are drained.
-            return "" if host.unit().active in _RUNNING else "it ended by itself"
+            return "" if host.unit().active in unit_control.RUNNING else "it ended by itself"
 
         waited = probes.wait_ready(drain["done"], deadline=drain["deadline"], passes=1, interval=1, hopeless=gone, clock=host, ask=host.ask)
         if waited.hopeless == probes.CANNOT_BE_ASKED:
@@ -536,7 +553,8 @@ class Engine:
         return f"; until the switch, the programs of {old} are there, and none that {new} brings" if old and old != new else ""
 
     def _do_stop(self) -> tuple[str, dict[str, Any]]:
-        return "stopped", {"stopped_at": round(self._host.stop(), 3)}
+        at = self._host.stop()
+        return self._stopped(), {"stopped_at": round(at, 3)}
 
     def _do_copy(self) -> tuple[str, dict[str, Any]]:
         return self._host.copy_databases(), {"copied": True}
@@ -553,7 +571,7 @@ class Engine:
         waited, at = self._wait_ready("ready")
         self._want_release(self._order["to"])
         self._want_version()
-        return f"ready after {waited.attempts} probes: {waited.answer}", {"ready_at": at, "restarts": self._host.unit().restarts}
+        return self._ready(waited), {"ready_at": at, "restarts": self._host.unit().restarts}
 
     def _do_resume(self) -> tuple[str, dict[str, Any]]:
         return self._resume(), {}
@@ -572,7 +590,7 @@ class Engine:
         if self._until_start:
             return
         try:
-            if found.facts.get("was_running") and self._host.unit().active not in _RUNNING:
+            if found.facts.get("was_running") and self._host.unit().active not in unit_control.RUNNING:
                 self._back("back_start")
                 return
             if "drain" in found.begun and found.facts.get("was_running"):
@@ -630,7 +648,7 @@ class Engine:
 
     def _do_back_stop(self) -> tuple[str, dict[str, Any]]:
         at = self._host.stop()
-        return "stopped", {"stopped_at": self._found.facts.get("stopped_at") or round(at, 3)}
+        return self._stopped(), {"stopped_at": self._found.facts.get("stopped_at") or round(at, 3)}
 
     def _do_back_database(self) -> tuple[str, dict[str, Any]]:
         found = self._found
@@ -654,29 +672,45 @@ class Engine:
         return self._host.switch_back(), {}
 
     def _do_back_start(self) -> tuple[str, dict[str, Any]]:
-        reload = self._order["kind"] == "reload" and self._host.unit().active in _RUNNING
+        reload = self._order["kind"] == "reload" and self._host.unit().active in unit_control.RUNNING
         self._starting = self._host.reload() if reload else self._host.start()
         return "systemd reloads it" if reload else "systemd starts it", {}
 
     def _do_back_ready(self) -> tuple[str, dict[str, Any]]:
         waited, at = self._wait_ready("back_ready")
-        return f"ready after {waited.attempts} probes: {waited.answer}", {"ready_at": at, "restarts": self._host.unit().restarts}
+        return self._ready(waited), {"ready_at": at, "restarts": self._host.unit().restarts}
 
     def _do_back_resume(self) -> tuple[str, dict[str, Any]]:
         return self._resume(), {}
 
     # Both ways
 
+    def _stopped(self) -> str:
+        return f"stopped, and with it {', '.join(self._along)}" if self._along else "stopped"
+
+    def _ready(self, waited: probes.ProbeResult) -> str:
+        """Return how the service became ready. Raises FleetError when what stopped with it does not run again."""
+        gone = self._host.not_running(self._along)
+        if gone:
+            raise FleetError(f"{', '.join(gone)}, which stopped with it, does not run again")
+        also = f"; {', '.join(self._along)} started again" if self._along else ""
+        return f"ready after {waited.attempts} probes: {waited.answer}{also}"
+
     def _wait_ready(self, phase: str) -> tuple[probes.ProbeResult, float]:
         """Wait for the service; return what came of it, and when it first answered well. Raises FleetError when it is not ready."""
         host, health = self._host, self._order["health"]
         began, self._unit_seen = host.now(), host.monotonic()
+        along = self._along
 
         def ask(request: Any, *, timeout: float) -> probes.Answer:
+            nonlocal along
             answer = host.ask(request, timeout=timeout)
             if answer.ok and phase == "ready" and not self._found.served:
                 # On the disk before anything acts on it: from here on, going back may lose what users wrote.
                 self._say(phase, "note", "it answers", served=True)
+            if answer.ok and along:
+                host.start_along(along)
+                along = []
             return answer
 
         restarts = host.unit().restarts if self._order["kind"] == "reload" else 0

@@ -73,6 +73,19 @@ def test_what_must_restart_restarts_one_host_after_the_other() -> None:
     assert all(int(ready[first]) < int(started[second]) for first, second in itertools.pairwise(order))
 
 
+def test_what_needs_a_service_runs_again_after_the_restart_of_that() -> None:
+    gate = {"unit": {"requires": ["object-store"]}}
+    needing = {"fleet_overrides": {"ops1": {"store-gate": gate}}}
+    converged.site("--limit", "ops1", "-e", json.dumps(needing))
+    before = pid("ops1", "store-gate"), pid("ops1", "object-store")
+    needing["fleet_overrides"]["ops1"]["object-store"] = {"resources": {"memory_max": "500M"}}
+    output = converged.site("--limit", "ops1", "-e", json.dumps(needing)).stdout
+    assert "stopped, and with it store-gate.service" in output
+    after = pid("ops1", "store-gate"), pid("ops1", "object-store")
+    assert "0" not in after
+    assert not set(before) & set(after)
+
+
 def test_what_can_be_reloaded_is_not_restarted() -> None:
     converged.site()
     before = pid("relay1")

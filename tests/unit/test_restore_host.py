@@ -16,7 +16,7 @@ import tarfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -24,7 +24,15 @@ from unittest.mock import Mock
 import pytest
 import restoring
 
-from ansible_collections.hearth.fleet.plugins.module_utils import journal, probe, restore_host, restore_stage, restore_swap, transaction_host
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    journal,
+    probe,
+    restore_host,
+    restore_stage,
+    restore_swap,
+    transaction_host,
+    unit_control,
+)
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 
@@ -33,13 +41,16 @@ class Systemd:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.needing: list[str] = []  # what stops along with the service
         self.active = "active"
         self.ready: Callable[[], bool] = lambda: True
         self.at_stop: Callable[[], None] = lambda: None
 
-    def ctl(self, verb: str, unit: str, seconds: float) -> None:
-        assert unit == "node.service"
+    def ctl(self, verb: str, *units: str, seconds: float) -> None:
         assert seconds > 0
+        if "node.service" not in units:
+            self.asked.append(f"{verb} {' '.join(units)}")
+            return
         if verb != "reset-failed":
             self.asked.append(verb)
             self.active = {"stop": "inactive", "start": "active"}[verb]
@@ -58,6 +69,7 @@ class Systemd:
 def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Systemd:
     stand_in = Systemd()
     monkeypatch.setattr(restore_host, "_systemctl", stand_in.ctl)
+    monkeypatch.setattr(unit_control, "stopped_along", lambda unit: stand_in.needing if stand_in.active == "active" else [])
     monkeypatch.setattr(probe, "unit_state", stand_in.state)
     monkeypatch.setattr(probe, "wait_ready", stand_in.wait)
     monkeypatch.setattr(restore_host, "_last_lines", lambda unit: ["  | it said no"])
@@ -288,6 +300,20 @@ def test_a_service_that_does_not_become_ready_gets_its_old_data_back(systemd: Sy
     assert str(refused.value).endswith("The old data are in place; node is ready on them")
     assert (restoring.values(data / "node.db"), names_in(data)) == (["old"], ["node.db"])
     assert systemd.asked == ["stop", "start", "stop", "start"]
+
+
+@pytest.mark.parametrize(("holds", "more"), [(["new", "newer"], []), (["old"], ["stop", "start"])], ids=["restored", "back"])
+def test_what_stops_along_with_the_service_is_started_again(
+    holds: list[str], more: list[str], systemd: Systemd, data: Path, backup: Any, tmp_path: Path
+) -> None:
+    given = order(data, backup[0])
+    systemd.needing = ["app.service"]
+    systemd.ready = lambda: restoring.values(data / "node.db") == holds
+    restore_host.prepare(given)
+    send(given, backup[1], tmp_path)
+    with nullcontext() if not more else pytest.raises(FleetError, match="node is ready on them"):
+        restore_host.run(given)
+    assert systemd.asked == ["stop", "start", *more, "start app.service"]
 
 
 def test_f40_a_restore_has_its_service_until_that_runs_again_on_the_old_data(systemd: Systemd, data: Path, backup: Any, tmp_path: Path) -> None:

@@ -94,11 +94,19 @@ class World:
         self.full = False
         self.cannot_stop = False
         self.broken_after: dict[str, Callable[[World], None]] = {}
+        self.needing = {"app.service"} if running else set()  # what systemd stops along with the service
+        self.stopped: set[str] = set()
+        self.broken_with_new: set[str] = set()
         if running:
             self.boot()
             self.time += 60
 
     def boot(self) -> None:
+        """Let systemd start the service, and what needs it."""
+        self.start()
+        self.stopped = self.broken_with_new if self.current == NEW else set()
+
+    def start(self) -> None:
         """Let systemd start the service with whatever is in place."""
         release = self.releases[self.current]
         self.failed = False
@@ -113,6 +121,7 @@ class World:
 
     def power_cut(self) -> None:
         self.process, self.failed = None, False
+        self.stopped = self.needing
         self.time += 5
 
     @property
@@ -227,7 +236,12 @@ class FakeHost:
         if self.world.cannot_stop:
             raise FleetError("it cannot be stopped")
         at = self.world.time
-        self.act("stop", lambda: setattr(self.world, "process", None), lambda: self.world.pass_time(0.5))
+        self.act(
+            "stop",
+            lambda: setattr(self.world, "stopped", self.world.needing),
+            lambda: setattr(self.world, "process", None),
+            lambda: self.world.pass_time(0.5),
+        )
         return at
 
     def copy_databases(self) -> str:
@@ -239,8 +253,20 @@ class FakeHost:
         return "switched"
 
     def start(self) -> Start:
-        self.act("start", lambda: self.world.process or self.world.boot())
+        self.act("start", lambda: self.world.process or self.world.start())
         return Start()
+
+    def stopped_along(self) -> list[str]:
+        return sorted(self.world.needing - self.world.stopped)
+
+    def start_along(self, units: Sequence[str]) -> None:
+        world = self.world
+        assert world.process, "what needs the service is started after it"
+        broken = world.broken_with_new if world.process["release"] == NEW else set()
+        self.act("start_along", lambda: setattr(world, "stopped", world.stopped - (set(units) - broken)))
+
+    def not_running(self, units: Sequence[str]) -> list[str]:
+        return sorted(set(units) & self.world.stopped)
 
     def reload(self) -> Start:
         self.act("reload", self.world.reload)
@@ -345,6 +371,12 @@ def fails_both_ways() -> World:
     return world
 
 
+def breaks_what_needs_it() -> World:
+    world = World()
+    world.broken_with_new = {"app.service"}
+    return world
+
+
 def full_disk() -> World:
     world = World()
     world.full = True
@@ -370,6 +402,7 @@ CASES = {
     "f37-migrated-soak-fails": Case(lambda: World(new=Release(schema=2, lives=9.0)), NEEDS_OPERATOR, {NEEDS_OPERATOR, *UNDONE}),
     "f38-rollback-fails": Case(fails_both_ways, NEEDS_OPERATOR, {NEEDS_OPERATOR, ABORTED}),
     "f44-backup-fails": Case(full_disk, ABORTED, UNDONE),
+    "what-needs-it-does-not-run-with-it": Case(breaks_what_needs_it, ROLLED_BACK, UNDONE),
     "wrong-version": Case(lambda: World(new=Release(says="1.0.9")), ROLLED_BACK, UNDONE),
     "not-running": Case(lambda: World(running=False), COMMITTED, {COMMITTED, *UNDONE}),
     "not-running-never-ready": Case(lambda: World(running=False, new=Release(ready_after=None)), ROLLED_BACK, UNDONE),
@@ -392,6 +425,7 @@ def check(world: World, outcome: str, lines: list[dict[str, Any]], *, ran_before
         assert running is None or (running["release"], running["config"]) == (OLD, "old")
     if running and outcome != NEEDS_OPERATOR:
         assert running["drain"] is None
+        assert not world.stopped
         assert world.behaviour.flaps or world.ready or world.age < 1
     # Nothing that users wrote is ever lost, and a release never gets a database that is too new for it.
     assert world.database["rows"] == world.written
@@ -595,6 +629,22 @@ def test_a_failed_rollback_restores_what_it_had_put_back(tmp_path: Path) -> None
     world.broken_after["switch"] = lambda world: world.database.update(rows=["older"])
     assert run(order, world, tmp_path) == ROLLED_BACK
     assert world.database["rows"] == world.written
+
+
+def test_what_needs_the_service_is_started_when_it_answers(tmp_path: Path) -> None:
+    world, order = World(), order_of()
+    launch(order, world, tmp_path)
+    assert run(order, world, tmp_path) == COMMITTED
+    said = {line["phase"]: line["said"] for line in read(tmp_path) if line["event"] == "end"}
+    assert said["stop"] == "stopped, and with it app.service"
+    assert said["ready"].endswith("; app.service started again")
+
+
+def test_what_needs_the_service_and_does_not_run_again_fails_the_release(tmp_path: Path) -> None:
+    world, order = breaks_what_needs_it(), order_of()
+    launch(order, world, tmp_path)
+    assert run(order, world, tmp_path) == ROLLED_BACK
+    assert "1.1.0 failed: app.service, which stopped with it, does not run again" in summary(order, read(tmp_path))["said"]
 
 
 def test_downtime_is_from_stop_to_the_first_good_probe(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.hearth.fleet.plugins.module_utils import programs, unit_control
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.programs import Said
 
 
@@ -39,3 +40,29 @@ def test_last_words_are_heard_when_they_have_arrived(since: float | None, asked:
     assert unit_control.last_words("x.service", since=since, lines=2) == ["one", "t�[2Jwö"]
     assert [words[:2] for words in run] == [["journalctl", "--sync"], ["journalctl", "--unit=x.service"]]
     assert [word for word in run[1] if word.startswith("--since")] == asked
+
+
+SHOWN = {
+    "db.service": ("active", "RequiredBy=app.service old.service multi-user.target"),
+    "app.service": ("active", "BoundBy=worker.service"),
+    "old.service": ("inactive", "RequiredBy=db.service"),  # nothing keeps people from circles
+    "multi-user.target": ("active", ""),
+    "worker.service": ("activating", ""),
+}
+
+
+def test_what_stops_along_with_a_unit_is_what_runs_and_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(words: list[str], *, seconds: float) -> Said:
+        names = words[words.index("--") + 1 :]
+        return Said(0, "\n\n".join(f"{SHOWN[name][1]}\nId={name}\nActiveState={SHOWN[name][0]}" for name in names) + "\n", "")
+
+    monkeypatch.setattr(programs, "run", show)
+    assert unit_control.stopped_along("db.service") == ["app.service", "multi-user.target", "worker.service"]
+    assert unit_control.not_running(["app.service", "old.service"]) == ["old.service"]
+    assert unit_control.not_running([]) == []
+
+
+def test_without_systemd_nobody_knows_what_stops_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "run", lambda words, *, seconds: Said(1, "", "Failed to connect to bus"))
+    with pytest.raises(FleetError, match=r"systemd cannot be asked about db\.service: Failed to connect to bus"):
+        unit_control.stopped_along("db.service")
