@@ -799,7 +799,7 @@ FLEET = Record(
         ),
         "fleet_overrides": Field(
             MapOf(MapOf(ANY, key_label="service"), key_label="tier, group or host"),
-            "What is different for a tier, a group or a host: parts of service descriptions, merged per key (service < tier < group < host). "
+            "What is different for a tier, a group or a host: parts of service descriptions, merged per key (service < all < tier < group < host). "
             "Null takes a key away.",
             default=dict,
         ),

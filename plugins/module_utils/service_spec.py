@@ -304,7 +304,8 @@ def finish_service(
 
 def _layers(host: Host, tier: str) -> list[str]:
     """Return the keys of ``fleet_overrides`` that hold for a host, in the order in which they win."""
-    return ([tier] if tier else []) + [group for group in host.groups if group != tier] + [host.name]
+    # Every host is in `all`, which therefore says less of any of them than its tier does.
+    return list(dict.fromkeys(layer for layer in ("all", tier, *host.groups, host.name) if layer))
 
 
 def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:

@@ -51,16 +51,17 @@ def test_a_port_below_1024_brings_its_capability() -> None:
     assert spec(services={"icnd": fleets.changed("ports.0.port", 443)})["sandbox"]["capabilities"] == ["CAP_NET_BIND_SERVICE"]
 
 
-def test_layers_win_in_order_service_tier_group_host() -> None:
+def test_layers_win_in_order_service_all_tier_group_host() -> None:
     layers = {
-        "tier1": {"icnd": {"resources": {"memory_max": "1G", "nofile": 1, "nproc": 1}, "environment": {"A": "tier"}}},
-        "icn": {"icnd": {"resources": {"nofile": 2, "nproc": 2}}},
         "relay1": {"icnd": {"resources": {"nproc": 3}, "environment": {"B": "host"}}},
+        "icn": {"icnd": {"resources": {"nofile": 2, "nproc": 2}}},
+        "tier1": {"icnd": {"resources": {"memory_max": "1G", "nofile": 1, "nproc": 1}, "environment": {"A": "tier"}}},
+        "all": {"icnd": {"resources": {"memory_max": "3G", "nofile": 4, "nproc": 4, "tasks_max": 4}, "environment": {"A": "all"}}},
     }
     icnd = spec(overrides=layers)
-    assert (icnd["resources"]["memory_max"], icnd["resources"]["nofile"], icnd["resources"]["nproc"]) == (2**30, 2, 3)
+    assert [icnd["resources"][key] for key in ("tasks_max", "memory_max", "nofile", "nproc")] == [4, 2**30, 2, 3]
     assert icnd["environment"] == {"A": "tier", "B": "host"}
-    assert spec(host="home1", overrides=layers)["environment"] == {}
+    assert spec(host="home1", overrides=layers)["environment"] == {"A": "all"}
 
 
 def test_an_override_changes_one_port_of_several_and_adds_another() -> None:
