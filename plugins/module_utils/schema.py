@@ -101,8 +101,8 @@ class MapOf(Kind):
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, Mapping):
-            found = "this (its value is not shown)" if self.confidential else describe(value)
-            mistakes.append(Mistake(path, f"{found} is not a mapping", f"write a mapping of {self.key_label} to {self.item.label}"))
+            found = "this (its value is not shown)" if self.confidential and value is not None else describe(value)
+            mistakes.append(_no_mapping(value, found, path, f"write a mapping of {self.key_label} to {self.item.label}"))
             return None
         finished = {}
         for key, item in value.items():
@@ -174,7 +174,7 @@ class Record(Kind):
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, Mapping):
-            mistakes.append(Mistake(path, f"{describe(value)} is not a mapping", f"write a mapping with keys out of: {', '.join(self.fields)}"))
+            mistakes.append(_no_mapping(value, describe(value), path, f"write a mapping with keys out of: {', '.join(self.fields)}"))
             return None
         for key in value:
             if key not in self.fields:
@@ -198,6 +198,11 @@ class Record(Kind):
                 return one.kind.read({}, below, mistakes)
             return one.default() if callable(one.default) else one.default
         return one.kind.read(given, below, mistakes)
+
+
+def _no_mapping(value: object, described: str, path: str, remedy: str) -> Mistake:
+    # In YAML, a key with nothing behind it is null.
+    return Mistake(path, "empty", f"{remedy}; or leave the key out") if value is None else Mistake(path, f"{described} is not a mapping", remedy)
 
 
 def describe(value: object) -> str:

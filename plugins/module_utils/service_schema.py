@@ -203,6 +203,15 @@ def _unit_type(value: Any) -> str:
     return str(UNIT_TYPES.parse(value))
 
 
+def _override(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value
+    example = "write what is different there, such as resources: {memory_max: 1G}"
+    if value is None:
+        raise ValueError(f"empty; {example}, or leave the key out; where a service runs, fleet_placement says")
+    raise ValueError(f"{describe(value)} is not a mapping; {example}")
+
+
 VERSION = Scalar("version", _version)
 PORT = Scalar("port or range", _port)
 SOURCE = Scalar("any, none, address, CIDR, group:… or host:…", _source)
@@ -798,7 +807,7 @@ FLEET = Record(
             default=dict,
         ),
         "fleet_overrides": Field(
-            MapOf(MapOf(ANY, key_label="service"), key_label="tier, group or host"),
+            MapOf(MapOf(Scalar("part of its description", _override), key_label="service"), key_label="tier, group or host"),
             "What is different for a tier, a group or a host: parts of service descriptions, merged per key (service < all < tier < group < host). "
             "Null takes a key away.",
             default=dict,

@@ -284,8 +284,8 @@ def finish_service(
     origins: dict[str, str] = {}
     described: Any = host.catalogue.get(name)
     for layer in _layers(host, tier):
-        override = host.overrides.get(layer) or {}
-        if isinstance(override, Mapping) and name in override:
+        override = host.overrides.get(layer)
+        if isinstance(override, Mapping) and isinstance(override.get(name), Mapping):  # all else is reported by the schema
             layer_path = join_path(join_path("fleet_overrides", layer), name)
             described = merge(described, override[name], path, layer_path, origins)
     found: list[Mistake] = []

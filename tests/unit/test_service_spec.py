@@ -379,6 +379,23 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
             "fleet_overrides.monitoring.icnd.port: unknown key\n  → did you mean 'ports'?",
             id="override-where-it-does-not-run",
         ),
+        pytest.param(
+            {"overrides": {"home1": {"icnd": None}}},
+            "fleet_overrides.home1.icnd: empty\n"
+            "  → write what is different there, such as resources: {memory_max: 1G}, or leave the key out; where a service runs, fleet_placement says",
+            id="override-of-nothing-in-it",
+        ),
+        pytest.param(
+            {"overrides": {"monitoring": {"icnd": ["x"]}}},
+            "fleet_overrides.monitoring.icnd: ['x'] (a list) is not a mapping\n  → write what is different there",
+            id="override-that-is-no-mapping",
+        ),
+        pytest.param(
+            {"overrides": {"home1": None}},
+            "fleet_overrides.home1: empty\n  → write a mapping of service to part of its description; or leave the key out",
+            id="empty-layer",
+        ),
+        pytest.param({"services": {"icnd": None}}, "fleet_services.icnd: empty\n  → write a mapping with keys out of: description", id="empty-service"),
         pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: host relay1 is in several tiers: tier1, icn", id="two-tiers"),
         pytest.param(
             {"tiers": {"tier1": {"requires": {"cpu": 4}}}}, "fleet_tiers.tier1.requires.cpu: unknown key\n  → did you mean 'cpus'?", id="tier-key"
@@ -393,6 +410,7 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
 def test_a_mistake_around_the_services_is_said_with_its_path(parts: dict[str, Any], message: str) -> None:
     errors = said(**parts)
     assert any(error.startswith(message) for error in errors), errors
+    assert len({error.partition(": ")[0] for error in errors}) == len(errors), "nothing is said twice of one place"
 
 
 @pytest.mark.parametrize(
