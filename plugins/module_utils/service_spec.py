@@ -512,13 +512,40 @@ def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) ->
     artifact = spec["artifact"]
     if (artifact["url"] is None) == (artifact["file"] is None):
         mistakes.append(Mistake(f"{path}.artifact", "needs exactly one of url and file", "keep the one that says where the release is"))
-    for key in ("url", "file"):
-        if artifact[key] == {}:
-            mistakes.append(Mistake(f"{path}.artifact.{key}", "empty", "write where the release is, for each architecture of your hosts"))
-        if isinstance(artifact[key], str):
-            _check_braces(artifact[key], f"{path}.artifact.{key}", ("version", "arch"), mistakes)
-    if artifact["sha256"] == {}:
+    digests = artifact["sha256"]
+    if digests == {}:
         mistakes.append(Mistake(f"{path}.artifact.sha256", "empty", "write the digest for each architecture of your hosts"))
+    places = [(key, artifact[key]) for key in ("url", "file")]
+    places += [(f"signature.{key}", artifact["signature"][key]) for key in ("url", "file") if artifact["signature"]]
+    for key, place in places:
+        _check_place(place, f"{path}.artifact.{key}", mistakes)
+    apart = " and ".join(key for key, place in places if _differs_by_architecture(place))
+    if apart and (isinstance(digests, str) or "any" in digests):
+        remedy = "write one for each architecture of your hosts: sha256: {amd64: …, arm64: …}"
+        where = f"{path}.artifact.sha256" + ("" if isinstance(digests, str) else ".any")
+        mistakes.append(Mistake(where, f"one digest for all architectures, but {apart} gives each a file of its own", remedy))
+    elif isinstance(digests, Mapping):
+        for key, place in places:
+            lacking = [arch for arch in digests if place and isinstance(place, Mapping) and not {arch, "any"} & set(place)]
+            word = key.rpartition(".")[2]
+            mistakes.extend(Mistake(f"{path}.artifact.{key}", f"nothing for {arch}, which has a digest", f"add {word}.{arch}") for arch in lacking)
+
+
+def _check_place(place: Any, path: str, mistakes: list[Mistake]) -> None:
+    """Check where an artifact or its signature is: a text for all architectures, or one for each."""
+    if place == {}:
+        mistakes.append(Mistake(path, "empty", "write where it is, for each architecture of your hosts"))
+    texts = place.items() if isinstance(place, Mapping) else [("", place)] if place is not None else []
+    for arch, text in texts:
+        where = join_path(path, arch) if arch else path
+        _check_braces(text, where, ("version", "arch"), mistakes)
+        if path.endswith(".url") and not text.startswith(("https://", "http://")):
+            mistakes.append(Mistake(where, f"{text!r} is not a URL", "write it like https://host/path; a file on the controller is `file`"))
+
+
+def _differs_by_architecture(place: Any) -> bool:
+    text = place.get("any", "{arch}") if place and isinstance(place, Mapping) else place
+    return "{arch}" in (text or "")
 
 
 def _check_command(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:

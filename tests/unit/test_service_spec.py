@@ -85,6 +85,21 @@ def test_like_places_what_another_group_has() -> None:
     assert service_spec.hosts_of("icnd", {"tier1": ["icnd"], "ops1": ["like:tier1"]}, fleets.GROUPS) == ["ops1", "relay1"]
 
 
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        pytest.param({"url": "https://x/{version}.jar", "sha256": fleets.DIGEST}, id="one-for-any"),
+        pytest.param({"url": {"any": "https://x/a"}, "sha256": fleets.DIGEST}, id="named-any"),
+        pytest.param(
+            {"url": {"amd64": "https://x/{arch}", "any": "https://x/a"}, "sha256": {"amd64": fleets.DIGEST, "any": fleets.DIGEST}}, id="both"
+        ),
+        pytest.param({"file": "{version}/{arch}", "sha256": {"armhf": fleets.DIGEST}}, id="file"),
+    ],
+)
+def test_artifacts_for_all_architectures_and_for_each(artifact: dict[str, Any]) -> None:
+    assert said(services={"icnd": fleets.changed("artifact", artifact)}) == []
+
+
 BAD_SERVICES = [
     pytest.param("comand", ["icnd"], "fleet_services.icnd.comand: unknown key\n  → did you mean 'command'?", id="unknown-key"),
     pytest.param("ports.0.proto", "tpc", "fleet_services.icnd.ports[0].proto: 'tpc' is not one of tcp, udp\n  → did you mean 'tcp'?", id="choice"),
@@ -110,6 +125,50 @@ BAD_SERVICES = [
     ),
     pytest.param("artifact.file", "/a", "fleet_services.icnd.artifact: needs exactly one of url and file", id="two-origins"),
     pytest.param("artifact.url", "https://x/{verion}", "fleet_services.icnd.artifact.url: {verion} is not filled in here", id="placeholder"),
+    pytest.param(
+        "artifact.url",
+        {"amd64": "https://x/{version}", "arm64": "https://x/{ver}"},
+        "fleet_services.icnd.artifact.url.arm64: {ver} is not filled in here\n  → known: {version}, {arch}",
+        id="placeholder-of-one-architecture",
+    ),
+    pytest.param(
+        "artifact.signature",
+        {"type": "minisign", "key": "RWQ", "url": "https://x/{Arch}.minisig"},
+        "fleet_services.icnd.artifact.signature.url: {Arch} is not filled in here",
+        id="placeholder-of-the-signature",
+    ),
+    pytest.param(
+        "artifact.sha256",
+        fleets.DIGEST,
+        "fleet_services.icnd.artifact.sha256: one digest for all architectures, but url gives each a file of its own\n"
+        "  → write one for each architecture of your hosts: sha256: {amd64: …, arm64: …}",
+        id="one-digest-for-many-files",
+    ),
+    pytest.param(
+        "artifact.sha256",
+        {"amd64": fleets.DIGEST, "any": fleets.DIGEST},
+        "fleet_services.icnd.artifact.sha256.any: one digest for all architectures, but url gives each a file of its own",
+        id="one-digest-for-all-others",
+    ),
+    pytest.param(
+        "artifact",
+        {"url": {"amd64": "https://x/a", "arm64": "https://x/b"}, "sha256": fleets.DIGEST},
+        "fleet_services.icnd.artifact.sha256: one digest for all architectures, but url gives each",
+        id="one-digest-for-a-mapping-of-urls",
+    ),
+    pytest.param(
+        "artifact",
+        {"url": "https://x/a", "sha256": fleets.DIGEST, "signature": {"type": "ssh", "key": "k", "url": "https://x/{arch}.sig"}},
+        "fleet_services.icnd.artifact.sha256: one digest for all architectures, but signature.url gives each",
+        id="one-digest-for-several-signatures",
+    ),
+    pytest.param(
+        "artifact.url",
+        {"amd64": "https://x/a"},
+        "fleet_services.icnd.artifact.url: nothing for arm64, which has a digest\n  → add url.arm64",
+        id="digest-without-a-url",
+    ),
+    pytest.param("artifact.url", {"any": "ftp://x"}, "fleet_services.icnd.artifact.url.any: 'ftp://x' is not a URL", id="url-of-another-scheme"),
     pytest.param("health", {"ready": "htp://x"}, "fleet_services.icnd.health.ready: 'htp://x' is not a URL\n  → write it like http://", id="url"),
     pytest.param("health", {"ready": "127.0.0.1:80"}, "fleet_services.icnd.health.ready: '127.0.0.1:80' is not a URL", id="address-for-url"),
     pytest.param(
@@ -382,7 +441,7 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
         pytest.param(
             {"overrides": {"home1": {"icnd": None}}},
             "fleet_overrides.home1.icnd: empty\n"
-            "  → write what is different there, such as resources: {memory_max: 1G}, or leave the key out; where a service runs, fleet_placement says",
+            "  → write what is different there, such as resources: {memory_max: 1G}, or leave the key out; where a service runs,",
             id="override-of-nothing-in-it",
         ),
         pytest.param(
@@ -395,7 +454,9 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
             "fleet_overrides.home1: empty\n  → write a mapping of service to part of its description; or leave the key out",
             id="empty-layer",
         ),
-        pytest.param({"services": {"icnd": None}}, "fleet_services.icnd: empty\n  → write a mapping with keys out of: description", id="empty-service"),
+        pytest.param(
+            {"services": {"icnd": None}}, "fleet_services.icnd: empty\n  → write a mapping with keys out of: description", id="empty-service"
+        ),
         pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: host relay1 is in several tiers: tier1, icn", id="two-tiers"),
         pytest.param(
             {"tiers": {"tier1": {"requires": {"cpu": 4}}}}, "fleet_tiers.tier1.requires.cpu: unknown key\n  → did you mean 'cpus'?", id="tier-key"
