@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_formats
+from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_formats, kernel_names
 from ansible_collections.hearth.fleet.plugins.module_utils.headers import is_line
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import (
     ANY,
@@ -155,19 +155,6 @@ def _condition(value: Any) -> str:
     return f"{match[1]} {match[2]}"
 
 
-# capabilities(7), signal(7). systemd takes a misspelt capability without a word.
-_CAPABILITIES = (
-    *("AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH"),
-    *("FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN"),
-    *("NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT"),
-    *("SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"),
-)
-_SIGNALS = (
-    *("ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT"),
-    *("STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ"),
-)
-
-
 def named(label: str, prefix: str, names: tuple[str, ...], *, example: str, optional_prefix: bool = False) -> Scalar:
     """Return the kind of a text that is one of the system's names, with its prefix."""
 
@@ -176,10 +163,40 @@ def named(label: str, prefix: str, names: tuple[str, ...], *, example: str, opti
         bare = text[len(prefix) :] if text.startswith(prefix) else text if optional_prefix else ""
         if bare not in names:
             near = nearest(bare or text, names)
-            raise ValueError(f"{describe(value)} is not a {label}; {f'did you mean {prefix}{near}?' if near else f'write it like {example}'}")
+            article = "an" if label[0] in "aeiou" else "a"
+            raise ValueError(f"{describe(value)} is not {article} {label}; {f'did you mean {prefix}{near}?' if near else f'write it like {example}'}")
         return text
 
     return Scalar(label, parse)
+
+
+def _syscall(value: Any) -> str:
+    match = re.fullmatch(r"(~?)(@?)([A-Za-z0-9_-]+)((?::(?:kill|E[A-Z0-9]+|\d+))?)", value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"{describe(value)} is not a system call; write one call or group, such as sched_setscheduler, '@clock' or '~@obsolete'")
+    away, group, name, _error = match.groups()
+    known = kernel_names.SYSCALL_GROUPS if group else kernel_names.SYSCALLS
+    if name not in known:
+        near, other = nearest(name, known), name in kernel_names.SYSCALL_GROUPS
+        hint = (
+            f"did you mean '{away}{'@' if other else group}{name if other else near}'?"
+            if near or other
+            else "systemd-analyze syscall-filter lists them"
+        )
+        raise ValueError(f"{value!r} is not a system call{' group' if group else ''} that systemd knows; {hint}")
+    return str(value)
+
+
+def _device(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    node, _space, access = text.partition(" ")
+    if not re.fullmatch(r"(/dev/(?!.*\.\.)|(?:char|block)-)[^\s\[\]?]+", node) or (node.startswith("/") and "*" in node):
+        meant = re.fullmatch(r"/?(?:dev/)?([\w/-]+)((?: [rwm]+)?)", text)
+        hint = f"did you mean '/dev/{meant[1]}{meant[2]}'?" if meant else "write it like '/dev/ttyACM0 rw', or 'char-ttyACM rw' for all of one driver"
+        raise ValueError(f"{describe(value)} is not a device; {hint}")
+    if " " in text and (not re.fullmatch(r"[rwm]{1,3}", access) or len(set(access)) < len(access)):
+        raise ValueError(f"{access!r} is not an access to a device; write some of r, w and m behind it, such as '{node} rw'")
+    return text
 
 
 _USUAL_MODES = (400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 700, 710, 711, 750, 755, 770, 775)
@@ -227,8 +244,11 @@ UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an 
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 ARGV = ListOf(ANY_TEXT)
 COMMAND = ListOf(ANY_TEXT, filled=True)
-SIGNAL = named("signal", "SIG", _SIGNALS, example="SIGHUP", optional_prefix=True)
-CAPABILITY = named("capability", "CAP_", _CAPABILITIES, example="CAP_NET_ADMIN")
+SIGNAL = named("signal", "SIG", kernel_names.SIGNALS, example="SIGHUP", optional_prefix=True)
+CAPABILITY = named("capability", "CAP_", kernel_names.CAPABILITIES, example="CAP_NET_ADMIN")
+ADDRESS_FAMILY = named("address family", "AF_", kernel_names.ADDRESS_FAMILIES, example="AF_NETLINK")
+SYSCALL = Scalar("system call or @group", _syscall)
+DEVICE = Scalar("device and access", _device)
 UNIT_TYPES = choice("simple", "exec", "notify", "forking")
 HEADERS = MapOf(Scalar("text or whole number", _header), key=r"[A-Za-z0-9][A-Za-z0-9_.-]*", key_label="header", confidential=True)
 BATCH = Scalar("number or percentage", _count_or_share(1, "hosts in a batch would upgrade nobody"))
@@ -396,7 +416,7 @@ SANDBOX = Record(
     fields={
         "exposure_max": Field(NUMBER, "The highest exposure that `systemd-analyze security` may find, of 10. Default: `unit_exposure_max`."),
         "address_families": Field(
-            ListOf(matching("address family", r"AF_[A-Z0-9]+", "is not an address family, such as AF_NETLINK")),
+            ListOf(ADDRESS_FAMILY),
             "Socket families beyond AF_INET, AF_INET6 and AF_UNIX.",
             default=list,
         ),
@@ -405,9 +425,14 @@ SANDBOX = Record(
             "Capabilities that the daemon keeps. Ports below 1024 bring CAP_NET_BIND_SERVICE by themselves.",
             default=list,
         ),
-        "devices": Field(ListOf(TEXT), "Devices that it may use, such as `/dev/ttyACM0 rw`.", default=list),
+        "devices": Field(
+            ListOf(DEVICE),
+            "Devices that it may use, and how (`r`, `w`, `m`), such as `/dev/ttyACM0 rw`; `char-` or `block-` and a driver's name stand for all "
+            "of its devices.",
+            default=list,
+        ),
         "write_execute": Field(FLAG, "Allow memory that is writable and executable (JIT compilers).", default=False),
-        "syscalls": Field(ListOf(TEXT), "System call groups added to @system-service; `~@group` takes one away.", default=list),
+        "syscalls": Field(ListOf(SYSCALL), "System calls and groups of them added to @system-service; `~@group` takes one away.", default=list),
         "namespaces": Field(ListOf(choice("cgroup", "ipc", "net", "mnt", "pid", "user", "uts")), "Namespaces that it may create.", default=list),
         "proc": Field(choice("invisible", "all"), "Which processes it sees in /proc.", default="invisible"),
         "proc_subset": Field(choice("pid", "all"), "What of /proc it sees beyond processes.", default="pid"),

@@ -334,6 +334,50 @@ BAD_SERVICES = [
         id="capability",
     ),
     pytest.param(
+        "sandbox.syscalls",
+        ["~@resource"],
+        "fleet_services.icnd.sandbox.syscalls[0]: '~@resource' is not a system call group that systemd knows\n  → did you mean '~@resources'?",
+        id="system-call-group",
+    ),
+    pytest.param(
+        "sandbox.syscalls",
+        ["clock"],
+        "fleet_services.icnd.sandbox.syscalls[0]: 'clock' is not a system call that systemd knows\n  → did you mean '@clock'?",
+        id="group-without-its-at",
+    ),
+    pytest.param(
+        "sandbox.syscalls",
+        ["sched_setschedular:EPERM"],
+        "fleet_services.icnd.sandbox.syscalls[0]: 'sched_setschedular:EPERM' is not a system call that systemd knows\n"
+        "  → did you mean 'sched_setscheduler'?",
+        id="system-call",
+    ),
+    pytest.param(
+        "sandbox.syscalls",
+        ["@clock @module"],
+        "fleet_services.icnd.sandbox.syscalls[0]: '@clock @module' (a text) is not a system call\n  → write one call or group",
+        id="two-in-one",
+    ),
+    pytest.param(
+        "sandbox.devices",
+        ["ttyACM0 rw"],
+        "fleet_services.icnd.sandbox.devices[0]: 'ttyACM0 rw' (a text) is not a device\n  → did you mean '/dev/ttyACM0 rw'?",
+        id="device-without-its-directory",
+    ),
+    pytest.param("sandbox.devices", ["/dev/tty* rw"], "fleet_services.icnd.sandbox.devices[0]: '/dev/tty* rw' (a text) is not a device", id="glob"),
+    pytest.param(
+        "sandbox.devices",
+        ["/dev/kvm rx"],
+        "fleet_services.icnd.sandbox.devices[0]: 'rx' is not an access to a device\n  → write some of r, w and m behind it, such as '/dev/kvm rw'",
+        id="access-to-a-device",
+    ),
+    pytest.param(
+        "sandbox.address_families",
+        ["AF_NETLNIK"],
+        "fleet_services.icnd.sandbox.address_families[0]: 'AF_NETLNIK' (a text) is not an address family\n  → did you mean AF_NETLINK?",
+        id="address-family",
+    ),
+    pytest.param(
         "reload",
         {"signal": "SIGQIUT"},
         "fleet_services.icnd.reload.signal: 'SIGQIUT' (a text) is not a signal\n  → did you mean SIGQUIT?",
