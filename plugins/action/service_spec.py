@@ -157,7 +157,8 @@ class ActionModule(ActionBase):
             if inputs is not None:
                 specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
                 of_drills[name] = {**inputs["backup"], **inputs["drill"]}
-        drill_slice.add_to(specs, of_drills, lambda path: self.read_text(path, "files"), mistakes)
+        origins = {name: one["origins"] for name, one in joined.items()}
+        drill_slice.add_to(specs, of_drills, lambda path: self.read_text(path, "files"), mistakes, origins)
         if mistakes:
             result.update(failed=True, msg=str(InventoryError(mistakes)))
         else:

@@ -44,6 +44,9 @@ HOST_UNIT_PREFIXES = ("hearth-", "systemd-")
 _TELLING = 8
 """A secret of so many characters does not stand in an argument by accident."""
 
+_ADDED = 3
+"""So many overrides of one thing are named."""
+
 _NAMED_LISTS = {"ports": "name", "config": "path", "directories": "path", "bootstrap": "creates"}
 """Lists of a service whose items are merged by a key of theirs, so that an override can change one port of three."""
 
@@ -106,21 +109,34 @@ def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, 
     ``origins`` learns, for each merged path, the path of the layer it came from, so that mistakes name the right place.
     """
     if not isinstance(base, Mapping) or not isinstance(layer, Mapping):
-        origins[path] = layer_path
+        _note_origin(path, layer_path, origins)
         return copy.deepcopy(layer)
     merged = dict(base)
     for key, value in layer.items():
         below, layer_below = join_path(path, key), join_path(layer_path, key)
         if value is None:
+            # What is then missing was taken away here.
+            _note_origin(below, layer_below, origins)
             merged.pop(key, None)
         elif not within and key in _NAMED_LISTS and _is_named(merged.get(key), _NAMED_LISTS[key]) and _is_named(value, _NAMED_LISTS[key]):
             merged[key] = _merge_named(merged[key], value, _NAMED_LISTS[key], below, layer_below, origins)
         elif key in merged:
             merged[key] = merge(merged[key], value, below, layer_below, origins, within=True)
         else:
-            origins[below] = layer_below
+            _note_origin(below, layer_below, origins)
             merged[key] = copy.deepcopy(value)
     return merged
+
+
+def _note_origin(path: str, layer_path: str, origins: dict[str, str]) -> None:
+    """Note that all of ``path`` is of one layer now, whatever earlier ones wrote within."""
+    for within in [start for start in origins if _is_within(start, path)]:
+        del origins[within]
+    origins[path] = layer_path
+
+
+def _is_within(path: str, start: str) -> bool:
+    return path == start or path.startswith((f"{start}.", f"{start}["))
 
 
 def _is_named(items: Any, name_key: str) -> bool:
@@ -134,7 +150,7 @@ def _merge_named(base: list[Any], layer: list[Any], name_key: str, path: str, la
         index = places.get(item[name_key], len(merged))
         below, layer_below = join_path(path, index), join_path(layer_path, layer_index)
         if index == len(merged):
-            origins[below] = layer_below
+            _note_origin(below, layer_below, origins)
             merged.append(copy.deepcopy(item))
         else:
             merged[index] = merge(merged[index], item, below, layer_below, origins, within=True)
@@ -143,11 +159,19 @@ def _merge_named(base: list[Any], layer: list[Any], name_key: str, path: str, la
 
 def original_path(path: str, origins: Mapping[str, str]) -> str:
     """Return where in the inventory a merged path was written: the longest known beginning, translated."""
-    known = [start for start in origins if path == start or path.startswith((f"{start}.", f"{start}["))]
+    known = [start for start in origins if _is_within(path, start)]
     if not known:
         return path
     start = max(known, key=len)
     return origins[start] + path[len(start) :]
+
+
+def where_written(mistake: Mistake, origins: Mapping[str, str]) -> Mistake:
+    """Return a mistake of a merged description with the path at which it was written, and what overrides have added below that."""
+    path = original_path(mistake.path, origins)
+    added = sorted({origin for start, origin in origins.items() if start != mistake.path and _is_within(start, mistake.path)})
+    more = f" (with {', '.join(added[:_ADDED])}{', …' if len(added) > _ADDED else ''})" if added else ""
+    return mistake._replace(path=path, problem=mistake.problem + more)
 
 
 def placed(placement: Mapping[str, Any], name: str, mistakes: list[Mistake], trail: tuple[str, ...] = ()) -> list[str]:
@@ -246,8 +270,14 @@ def _check_names(services: Iterable[Any], mistakes: list[Mistake]) -> None:
             )
 
 
-def finish_host(host: Host, fleet: Fleet, known_services: Collection[str], mistakes: list[Mistake]) -> dict[str, Any]:
-    """Return a host's finished service specs by name, every default filled in; mistakes go to ``mistakes``."""
+def finish_host(
+    host: Host, fleet: Fleet, known_services: Collection[str], mistakes: list[Mistake], origins: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return a host's finished service specs by name, every default filled in; mistakes go to ``mistakes``.
+
+    ``origins`` learns what of the specs comes from overrides (see ``merge``).
+    """
+    origins = {} if origins is None else origins
     tier = tier_of(host, mistakes)
     finished: dict[str, Any] = {}
     for name in services_of(host, mistakes):
@@ -255,11 +285,11 @@ def finish_host(host: Host, fleet: Fleet, known_services: Collection[str], mista
             mistakes.append(Mistake(_placement_path(host, name), f"{name!r} is not in fleet_services", suggest(name, known_services)))
             continue
         # What is in the catalogue but not here could not be read, and is reported already.
-        spec = finish_service(name, host, tier, fleet, mistakes, known_services) if name in host.catalogue else None
+        spec = finish_service(name, host, tier, fleet, mistakes, known_services, origins) if name in host.catalogue else None
         if spec is not None:
             finished[name] = spec
-    mistakes.extend(_clashes(host.name, finished))
-    mistakes.extend(_order_mistakes(host.name, finished))
+    mistakes.extend(_clashes(host.name, finished, origins))
+    mistakes.extend(where_written(one, origins) for one in _order_mistakes(host.name, finished))
     return finished
 
 
@@ -274,14 +304,21 @@ def _placement_path(host: Host, service: str) -> str:
 
 
 def finish_service(
-    name: str, host: Host, tier: str, fleet: Fleet, mistakes: list[Mistake], known_services: Collection[str] = ()
+    name: str,
+    host: Host,
+    tier: str,
+    fleet: Fleet,
+    mistakes: list[Mistake],
+    known_services: Collection[str] = (),
+    origins: dict[str, str] | None = None,
 ) -> dict[str, Any] | None:
     """Return one finished service spec on one host, or None when what is written cannot be read.
 
-    ``known_services`` names every service of the catalogue, for what depends on another one.
+    ``known_services`` names every service of the catalogue, for what depends on another one; ``origins`` learns what of the spec
+    comes from overrides (see ``merge``).
     """
     path = join_path("fleet_services", name)
-    origins: dict[str, str] = {}
+    origins = {} if origins is None else origins
     described: Any = host.catalogue.get(name)
     for layer in _layers(host, tier):
         override = host.overrides.get(layer)
@@ -298,7 +335,7 @@ def finish_service(
         _check(spec, found, path)
         _check_units(spec, host, known_services, found, path)
         _add_home(spec)
-    mistakes.extend(Mistake(original_path(one.path, origins), one.problem, one.remedy) for one in found)
+    mistakes.extend(where_written(one, origins) for one in found)
     return None if found else spec
 
 
@@ -756,22 +793,21 @@ def _check_fleet_wide(fleet: Fleet, joined: Mapping[str, Mapping[str, Any]], mis
         if len(specs) < len(names):
             continue  # what is wrong with the others comes first
         mistakes.extend(_disagreements(service, specs, joined))
-        mistakes.extend(_impossible_numbers(service, specs, fleet))
+        mistakes.extend(_impossible_numbers(service, specs, joined))
 
 
 def _disagreements(service: str, specs: Mapping[str, Mapping[str, Any]], joined: Mapping[str, Mapping[str, Any]]) -> Iterator[Mistake]:
     for keys in FLEET_WIDE:
         values = {name: _value(spec, keys) for name, spec in specs.items()}
         if len(set(values.values())) > 1:
-            path = ".".join((join_path("fleet_services", service), *keys))
             remedy = "write it once, under fleet_services; fleet_overrides are for what may differ"
-            yield Mistake(path, f"{_two(values)}, but it counts for all hosts together", remedy)
+            yield Mistake(_other_origin(service, keys, values, joined), f"{_two(values)}, but it counts for all hosts together", remedy)
     tiers: dict[str, dict[str, Any]] = {}
     for name, spec in specs.items():
         tiers.setdefault(joined[name]["tier"]["name"], {})[name] = spec["rollout"]["batch"]
     for tier, batches in tiers.items():
         if len(set(batches.values())) > 1:
-            path = join_path("fleet_services", service) + ".rollout.batch"
+            path = _other_origin(service, ("rollout", "batch"), batches, joined)
             remedy = f"write it once for the tier, under fleet_overrides.{tier}.{service}" if tier else "write it once, under fleet_services"
             yield Mistake(path, f"{_two(batches)}, which are of one tier and go through the same batches", remedy)
 
@@ -785,23 +821,35 @@ def _value(spec: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
 
 def _two(values: Mapping[str, Any]) -> str:
     """Return in words two hosts that have different values."""
+    first, second = _two_hosts(values)
+    return f"is {_or_unset(values[first])} on {first} and {_or_unset(values[second])} on {second}"
+
+
+def _two_hosts(values: Mapping[str, Any]) -> tuple[str, str]:
     (first, value), *others = values.items()
-    second, other = next((name, other) for name, other in others if other != value)
-    return f"is {_or_unset(value)} on {first} and {_or_unset(other)} on {second}"
+    return first, next(name for name, other in others if other != value)
+
+
+def _other_origin(service: str, keys: tuple[str, ...], values: Mapping[str, Any], joined: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return where a value is written that differs between hosts: in an override, as the description says the same to all."""
+    path = ".".join((join_path("fleet_services", service), *keys))
+    written = [original_path(path, joined[name]["origins"]) for name in _two_hosts(values)]
+    return next((one for one in written if one != path), path)
 
 
 def _or_unset(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
-def _impossible_numbers(service: str, specs: Mapping[str, Mapping[str, Any]], fleet: Fleet) -> Iterator[Mistake]:
+def _impossible_numbers(service: str, specs: Mapping[str, Mapping[str, Any]], joined: Mapping[str, Mapping[str, Any]]) -> Iterator[Mistake]:
     count = len(specs)
     name = min(specs)
     spec = specs[name]
     hosts = f"{count} host{'' if count == 1 else 's'}"
 
     def mistake(keys: tuple[str, ...], problem: str, most: int) -> Mistake:
-        return Mistake(_written_at(fleet.hosts[name], service, keys), problem, f"write a number up to {most}, or place the service on more hosts")
+        path = ".".join((join_path("fleet_services", service), *keys))
+        return Mistake(original_path(path, joined[name]["origins"]), problem, f"write a number up to {most}, or place the service on more hosts")
 
     available = spec["min_available"]
     if available is not None and part_of(count, available, up=True) > count:
@@ -811,18 +859,6 @@ def _impossible_numbers(service: str, specs: Mapping[str, Mapping[str, Any]], fl
     for key in ("canary", "partition"):
         if (spec["rollout"][key] or 0) > count:
             yield mistake(("rollout", key), f"{spec['rollout'][key]} is more than the {hosts} that the service is placed on", count)
-
-
-def _written_at(host: Host, service: str, keys: tuple[str, ...]) -> str:
-    """Return where in the inventory the value that a service has on a host is written: the last layer that has it."""
-    found = join_path("fleet_services", service)
-    for layer in _layers(host, tier_of(host, [])):
-        value: Any = host.overrides
-        for key in (layer, service, *keys):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None:
-            found = join_path(join_path("fleet_overrides", layer), service)
-    return ".".join((found, *keys))
 
 
 def _check_braces(text: str, path: str, known: tuple[str, ...], mistakes: list[Mistake]) -> None:
@@ -856,7 +892,7 @@ def _claims(spec: dict[str, Any]) -> Iterable[Claim]:
         yield (f"path {BINARIES}/{binary}", f"binary {BINARIES}/{binary}", f"{path}.binaries")
 
 
-def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
+def _clashes(host: str, specs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]) -> list[Mistake]:
     """Return a mistake for each thing that two services of one host both claim, naming both."""
     mistakes: list[Mistake] = []
     owners: dict[str, tuple[str, str]] = {}
@@ -869,7 +905,8 @@ def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
             if first == name and not thing.startswith("port") and _section(path) == _section(first_path):
                 continue  # what stands in one list twice is said of the list
             told.add((path, first_path))
-            mistakes.append(Mistake(path, f"{called} is taken on host {host} by {first} ({first_path})", _way_out(thing, spec)))
+            problem = f"{called} is taken on host {host} by {first} ({original_path(first_path, origins)})"
+            mistakes.append(where_written(Mistake(path, problem, _way_out(thing, spec)), origins))
     return mistakes
 
 
@@ -927,18 +964,20 @@ def finish_tier(host: Host, mistakes: list[Mistake]) -> dict[str, Any]:
 
 
 def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: list[Mistake]) -> dict[str, dict[str, Any]]:
-    """Return for every host ``tier``, its finished ``services`` by name, and ``deserted``: whether no host of the fleet has any.
+    """Return for every host ``tier``, its finished ``services`` by name, their ``origins``, and ``deserted``: whether no host has any.
 
-    ``known_services`` names, per host, every service of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
+    ``origins`` says what of them was written in overrides (see ``merge``). ``known_services`` names, per host, every service
+    of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
     """
     mistakes.extend(check_fleet(fleet))
     mistakes.extend(_check_overridden(fleet, {name for services in known_services.values() for name in services}))
-    for services in known_services.values():
-        _check_names(services, mistakes)
-    joined = {
-        name: {"tier": finish_tier(host, mistakes), "services": finish_host(host, fleet, known_services[name], mistakes)}
-        for name, host in fleet.hosts.items()
-    }
+    for names in known_services.values():
+        _check_names(names, mistakes)
+    joined: dict[str, dict[str, Any]] = {}
+    for name, host in fleet.hosts.items():
+        origins: dict[str, str] = {}
+        services = finish_host(host, fleet, known_services[name], mistakes, origins)
+        joined[name] = {"tier": finish_tier(host, mistakes), "services": services, "origins": origins}
     _check_fleet_wide(fleet, joined, mistakes)
     deserted = not any(one["services"] for one in joined.values())
     return {name: {**one, "deserted": deserted} for name, one in joined.items()}

@@ -30,7 +30,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetEr
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import DURATION
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, secret_path
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, original_path, secret_path, where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 _TO_LOOK_AT_SERVICES = ("service", "unit", "health", "reload", "reloadable")
@@ -50,6 +50,15 @@ class Sources:
 
 def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
     """Return the desired state of host ``name``: its services, and one slice per role."""
+    found: list[Mistake] = []
+    wanted = _slices(name, addresses, joined, inputs, sources, found)
+    mistakes.extend(where_written(one, joined["origins"]) for one in found)
+    for schedule in (wanted["backup"]["check"] or {}).get("schedules", ()):
+        schedule["path"] = original_path(schedule["path"], joined["origins"])
+    return wanted
+
+
+def _slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
     services = joined["services"]
     files = {service: config_paths(spec, sources, mistakes) for service, spec in services.items()}
     unit = unit_slice(services, files, inputs["unit"], mistakes)

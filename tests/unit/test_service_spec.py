@@ -617,6 +617,53 @@ def test_a_dependency_in_an_override_is_reported_there() -> None:
     assert [error.partition(":")[0] for error in errors] == ["fleet_overrides.relay1.icnd.unit.wants[0]"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        pytest.param(
+            {"home1": {"icnd": {"artifact": {"file": "/a"}}}},
+            "fleet_services.icnd.artifact: needs exactly one of url and file (with fleet_overrides.home1.icnd.artifact.file)",
+            id="part-of-it",
+        ),
+        pytest.param({"icn": {"icnd": {"version": None}}}, "fleet_overrides.icn.icnd.version: missing", id="taken-away"),
+        pytest.param(
+            {"icn": {"icnd": {"resources": {"nofile": "x"}}}, "relay1": {"icnd": {"resources": None}}, "home1": {"icnd": {"resources": 5}}},
+            "fleet_overrides.home1.icnd.resources: 5 (a number) is not a mapping",
+            id="replaced",
+        ),
+        pytest.param(
+            {
+                "tier1": {"icnd": {"ports": [{"name": "api", "port": 1}]}},
+                "relay1": {"icnd": {"ports": [{"name": "api", "port": 7777, "proto": "udp"}]}},
+            },
+            "fleet_overrides.relay1.icnd.ports[0].port: port 7777/udp is taken on host relay1 by icnd (fleet_services.icnd.ports[0].port)",
+            id="clash",
+        ),
+        pytest.param(
+            {"relay1": {"icnd": {"unit": {"after": ["icnd"]}}}}, "fleet_overrides.relay1.icnd.unit.after: circular start order", id="start-order"
+        ),
+    ],
+)
+def test_a_mistake_of_an_override_is_said_where_it_was_written(overrides: dict[str, Any], message: str) -> None:
+    [error] = said(overrides=overrides)
+    assert error.startswith(message)
+
+
+def test_both_places_of_a_clash_are_said_as_they_were_written() -> None:
+    other = {"version": "1", "artifact": {"url": "https://x/a", "sha256": fleets.DIGEST}, "command": ["other"]}
+    [error] = said(
+        services={"icnd": fleets.ICND, "other": other},
+        placement={"home1": ["icnd", "other"]},
+        overrides={
+            "home1": {"icnd": {"ports": [{"name": "p2p", "port": 1}]}},
+            "tier2": {"other": {"ports": [{"name": "x", "port": 1, "proto": "udp"}]}},
+        },
+    )
+    assert error.startswith(
+        "fleet_overrides.tier2.other.ports[0].port: port 1/udp is taken on host home1 by icnd (fleet_overrides.home1.icnd.ports[0]."
+    )
+
+
 def test_a_temporary_directory_that_is_not_hidden_may_be_used() -> None:
     described = {**fleets.ICND, "directories": [{"path": "/var/tmp/icn"}], "sandbox": {"private_tmp": False}}
     assert said(services={"icnd": described}) == []

@@ -1,15 +1,17 @@
 # Copyright (c) 2026 hearth.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From finished specs to slices: where the secrets of a service go."""
+"""From finished specs to slices: where the secrets of a service go, and where mistakes were written."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import fleets
+import pytest
 
 from ansible_collections.hearth.fleet.plugins.module_utils import slices
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError
 
 SECRETS = {
     "TOKEN": "of-the-environment",
@@ -55,3 +57,107 @@ def test_bootstrap_has_the_environment_and_the_secrets_of_the_daemon() -> None:
     [one] = slices.bootstraps({**service(), "bootstrap": [{"command": ["icnd", "init"], "creates": "/var/lib/icnd/key", "timeout": 120}]})
     assert (one["environment_files"], one["credentials"]) == (["/etc/icnd/icnd.env"], ["jwt:/etc/icnd/credentials/jwt"])
     assert "of-the" not in str(one)
+
+
+INPUTS: dict[str, Any] = {
+    "account": {"account_operators": [], "account_operators_exclusive_keys": True},
+    "release": {"release_keep": 3, "release_via": "target", "release_proxy": "", "release_timeout": "5m", "release_retries": 5},
+    "unit": {"unit_exposure_max": 1.5},
+    "firewall": {
+        "firewall_managed": True,
+        "firewall_enabled": True,
+        "firewall_default_incoming": "deny",
+        "firewall_default_outgoing": "allow",
+        "firewall_default_routed": "deny",
+        "firewall_ipv6": True,
+        "firewall_logging": "low",
+        "firewall_exclusive": False,
+        "firewall_ssh_ports": [22],
+        "firewall_ssh_from": ["any"],
+        "firewall_ssh_limit": True,
+        "firewall_rules": [],
+        "firewall_keep_connection": True,
+        "firewall_confirm_seconds": 60,
+    },
+    "backup": {
+        "backup_store": {"endpoint": "https://s3.example.org", "bucket": "fleet"},
+        "backup_recipients": [],
+        "backup_access_key_id": "ID",
+        "backup_secret_access_key": "key",
+        "backup_bandwidth": "",
+        "backup_on_failure": "",
+        "backup_metrics_directory": "/var/lib/node_exporter",
+        "backup_readable_credentials": "fail",
+        "backup_unreachable": "warn",
+    },
+    "preflight": {
+        **{f"preflight_{name}": None for name in ("cpus", "memory", "iops")},
+        **{f"preflight_{name}": [] for name in ("architectures", "dns")},
+        "preflight_disk": {},
+        "preflight_clock_offset": "5s",
+        "preflight_python": "3.9",
+        "preflight_on_finding": {},
+    },
+}
+
+
+RECIPIENT = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+
+
+def missing(path: str) -> str:
+    raise FleetError(f"no file {path} on the controller")
+
+
+def sliced(**parts: Any) -> list[str]:
+    """Return what is said about a fleet by the join and by the slices of its hosts."""
+    joined, mistakes = fleets.join(fleets.fleet(**parts))
+    for name, host in joined.items():
+        slices.slices(name, fleets.ADDRESSES[name], host, INPUTS, slices.Sources(missing, missing, missing), mistakes)
+    return [str(one) for one in InventoryError(mistakes).mistakes]
+
+
+def config(**more: Any) -> list[dict[str, Any]]:
+    return [{"path": "/etc/icn/config.toml", **more}]
+
+
+@pytest.mark.parametrize(
+    ("layer", "override", "said"),
+    [
+        pytest.param(
+            "tier1",
+            {"config": config(content={"log": {"level": "info", "peers": [None]}})},
+            ["tier1.icnd.config[0].content.log.peers[0]: null has no TOML form\n  → leave the key out"],
+            id="content",
+        ),
+        pytest.param("all", {"config": [{"path": "/x/a.txt", "content": {}}]}, ["all.icnd.config[0].content: a mapping, where"], id="another-file"),
+        pytest.param("icn", {"environment": {"A": "x\x07"}}, ["icn.icnd.environment.A: has the character '\\x07'"], id="unit-text"),
+        pytest.param(
+            "relay1",
+            {"egress": "none"},
+            ["relay1.icnd.egress: cannot be limited, since port p2p is open to any"],
+            id="sandbox",
+        ),
+        pytest.param("home1", {"artifact": {"url": None, "file": "a.zip"}}, ["home1.icnd.artifact.file: no file a.zip on the controller"], id="file"),
+        pytest.param(
+            "icn",
+            {"backup": {"files": ["/var/lib/icnd/key"], "more": {"x": {"files": ["/var/lib/icnd/x"]}}}},
+            ["icn.icnd.backup.more.x.recipients: there is nobody", "icn.icnd.backup.recipients: there is nobody to encrypt for"],
+            id="backup",
+        ),
+    ],
+)
+def test_what_the_slices_find_is_said_where_it_was_written(layer: str, override: dict[str, Any], said: list[str]) -> None:
+    errors = sliced(overrides={layer: {"icnd": override}})
+    assert len(errors) == len(said), errors
+    for error, start in zip(errors, said, strict=True):
+        assert error.startswith(f"fleet_overrides.{start}")
+
+
+def test_what_is_asked_of_systemd_on_the_host_is_named_as_it_was_written() -> None:
+    backup = {"files": ["/var/lib/icnd/key"], "recipients": RECIPIENT}
+    joined, mistakes = fleets.join(
+        fleets.fleet(services={"icnd": fleets.changed("backup", backup)}, overrides={"icn": {"icnd": {"backup": {"schedule": "Mon *-*-* 1:0"}}}})
+    )
+    wanted = slices.slices("relay1", [], joined["relay1"], INPUTS, slices.Sources(unread, unread, unread), mistakes)
+    assert mistakes == []
+    assert wanted["backup"]["check"]["schedules"] == [{"path": "fleet_overrides.icn.icnd.backup.schedule", "schedule": "Mon *-*-* 1:0"}]
