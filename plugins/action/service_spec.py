@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -22,7 +23,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, service_spec, slices
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, nearest, suggest
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET
 
@@ -98,7 +99,7 @@ class Variables:
         try:
             return str(self._templar.template(_trusted(text)))
         except AnsibleError as error:
-            raise FleetError(f"template {path} cannot be rendered for host {self.host}: {_first_line(error)}") from error
+            raise FleetError(f"template {path} cannot be rendered for {HOSTS}: {_first_line(error)}") from error
 
     def _blame(self, value: Any, path: str) -> None:
         """Find the leaves that cannot be templated, and say so at their own paths."""
@@ -234,12 +235,9 @@ class ActionModule(ActionBase):
             try:
                 checked = ArgumentSpecValidator(options).validate(given)
             except (AttributeError, TypeError) as error:  # some types that are wrong, the validator does not expect
-                mistakes.append(
-                    Mistake(f"{role}_* of host {variables.host}", f"has a wrong type ({error})", f"see docs/reference/roles.md, role {role}")
-                )
+                mistakes.append(_input_mistake(role, f"has a wrong type ({error})", options, variables.host))
                 continue
-            for message in checked.error_messages:
-                mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
+            mistakes.extend(_input_mistake(role, message, options, variables.host) for message in checked.error_messages)
             for name in variables.names():
                 if name.startswith(f"{role}_") and name not in options and name not in (*PLUGIN_VARIABLES, *PLAYBOOK_VARIABLES):
                     others = "" if nearest(name, options) else f"; a variable of yours needs another beginning than {role}_"
@@ -273,6 +271,12 @@ class ActionModule(ActionBase):
         return [source if os.path.isdir(source) else os.path.dirname(source) for source in map(str, sources) if os.path.exists(source)]
 
 
+def _input_mistake(role: str, said: str, options: Iterable[str], host: str) -> Mistake:
+    """Return what Ansible's validator said of a role's inputs as a mistake of the input that it names."""
+    named = [name for name in options if re.search(rf"\b{name}\b", said)]
+    return Mistake(named[0] if named else f"{role}_*", f"{said} ({HOSTS})", f"see docs/reference/roles.md, role {role}", host)
+
+
 def warnings_of(fleet: service_spec.Fleet, specs: Mapping[str, Mapping[str, Any]], *, whole: bool) -> list[str]:
     """Return what is no mistake of the inventory, but hardly meant; ``whole``: for all roles, not for one that is used alone."""
     found = []
@@ -294,14 +298,11 @@ def _trusted(text: str) -> str:
 
 
 def _unreadable(hosts: Iterable[Variables]) -> list[Mistake]:
-    """Return what could not be read as mistakes, each said once, for all hosts that have it."""
-    by_mistake: dict[tuple[str, str, str], list[str]] = {}
-    for variables in hosts:
-        for key in variables.unreadable:
-            by_mistake.setdefault(key, []).append(variables.host)
+    """Return what could not be read as mistakes of the hosts for which it could not."""
     return [
-        Mistake(path, f"cannot be read for host{'s' if len(names) > 1 else ''} {', '.join(names)}: {said}", remedy)
-        for (path, said, remedy), names in by_mistake.items()
+        Mistake(path, f"cannot be read for {HOSTS}: {said}", remedy, variables.host)
+        for variables in hosts
+        for path, said, remedy in variables.unreadable
     ]
 
 

@@ -28,7 +28,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     unit_file,
     versions,
 )
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
 from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.unit_marks import UNITS
@@ -96,7 +96,7 @@ def drill_slice(
     try:
         conf, ca = _conf(store, inputs), read(store["ca"]) if store.get("ca") else ""
     except FleetError as error:
-        mistakes.append(Mistake("backup_store", f"cannot be read by the drills of host {runner}: {error}"))
+        mistakes.append(Mistake("backup_store", f"cannot be read by the drills of {HOSTS}: {error}", host=runner))
         return nothing()
     releases = _releases(specs, sorted({order["service"] for order in orders if order["start"]}))
     for order in orders:
@@ -133,7 +133,7 @@ def _input_mistakes(runner: str, inputs: Inputs) -> list[Mistake]:
 
     def want(name: str, *, right: bool, problem: str, remedy: str) -> None:
         if not right:
-            found.append(Mistake(name, f"{problem} (host {runner})", remedy))
+            found.append(Mistake(name, f"{problem} ({HOSTS})", remedy, runner))
 
     identity = inputs["drill_identity"]
     remedy = "write the text of the drill's own identity, from a vault; playbooks/keys.yml makes one"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_spec, command_words, headers
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, SERVICE_NAME, TIER
@@ -225,7 +225,8 @@ def tier_of(host: Host, mistakes: list[Mistake]) -> str:
     """Return the tier of a host: the one of its groups that is a key of ``fleet_tiers``, or nothing."""
     tiers = [group for group in host.groups if group in host.tiers]
     if len(tiers) > 1:
-        mistakes.append(Mistake("fleet_tiers", f"host {host.name} is in several tiers: {', '.join(tiers)}", "keep it in one of these groups"))
+        problem = f"several tiers hold {HOSTS}: {', '.join(tiers)}"
+        mistakes.append(Mistake("fleet_tiers", problem, "keep a host in one of these groups"))
     return tiers[-1] if tiers else ""
 
 
@@ -288,8 +289,8 @@ def finish_host(
         spec = finish_service(name, host, tier, fleet, mistakes, known_services, origins) if name in host.catalogue else None
         if spec is not None:
             finished[name] = spec
-    mistakes.extend(_clashes(host.name, finished, origins))
-    mistakes.extend(where_written(one, origins) for one in _order_mistakes(host.name, finished))
+    mistakes.extend(_clashes(finished, origins))
+    mistakes.extend(where_written(one, origins) for one in _order_mistakes(finished))
     return finished
 
 
@@ -768,7 +769,7 @@ def _check_units(spec: dict[str, Any], host: Host, known_services: Collection[st
                 mistakes.append(Mistake(where, f"{other!r} is not in fleet_services", remedy))
             elif other not in here and key in ("requires", "on_failure"):
                 remedy = "place it there too, or write wants and after, which do without it"
-                mistakes.append(Mistake(where, f"service {other!r} is not placed on host {host.name}", remedy))
+                mistakes.append(Mistake(where, f"service {other!r} is not placed on {HOSTS}", remedy))
 
 
 def _check_rollout(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
@@ -892,7 +893,7 @@ def _claims(spec: dict[str, Any]) -> Iterable[Claim]:
         yield (f"path {BINARIES}/{binary}", f"binary {BINARIES}/{binary}", f"{path}.binaries")
 
 
-def _clashes(host: str, specs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]) -> list[Mistake]:
+def _clashes(specs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]) -> list[Mistake]:
     """Return a mistake for each thing that two services of one host both claim, naming both."""
     mistakes: list[Mistake] = []
     owners: dict[str, tuple[str, str]] = {}
@@ -905,7 +906,7 @@ def _clashes(host: str, specs: Mapping[str, dict[str, Any]], origins: Mapping[st
             if first == name and not thing.startswith("port") and _section(path) == _section(first_path):
                 continue  # what stands in one list twice is said of the list
             told.add((path, first_path))
-            problem = f"{called} is taken on host {host} by {first} ({original_path(first_path, origins)})"
+            problem = f"{called} is taken on {HOSTS} by {first} ({original_path(first_path, origins)})"
             mistakes.append(where_written(Mistake(path, problem, _way_out(thing, spec)), origins))
     return mistakes
 
@@ -926,7 +927,7 @@ def _service_of(unit: str) -> str:
     return unit.removesuffix(".service")
 
 
-def _order_mistakes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
+def _order_mistakes(specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
     """Return a mistake for each circle in the start order of one host's services, and turn their names into units."""
     mistakes: list[Mistake] = []
     edges = {
@@ -937,11 +938,8 @@ def _order_mistakes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mist
     def visit(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
             ordered = _circle(trail[trail.index(name) :])
-            mistakes.append(
-                Mistake(
-                    f"fleet_services.{ordered[0]}.unit.after", f"circular start order on host {host}: {' → '.join(ordered)}", "take one of them out"
-                )
-            )
+            problem = f"circular start order on {HOSTS}: {' → '.join(ordered)}"
+            mistakes.append(Mistake(f"fleet_services.{ordered[0]}.unit.after", problem, "take one of them out"))
             return
         for other in edges[name]:
             visit(other, (*trail, name))
@@ -976,8 +974,10 @@ def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: 
     joined: dict[str, dict[str, Any]] = {}
     for name, host in fleet.hosts.items():
         origins: dict[str, str] = {}
-        services = finish_host(host, fleet, known_services[name], mistakes, origins)
-        joined[name] = {"tier": finish_tier(host, mistakes), "services": services, "origins": origins}
+        found: list[Mistake] = []
+        services = finish_host(host, fleet, known_services[name], found, origins)
+        joined[name] = {"tier": finish_tier(host, found), "services": services, "origins": origins}
+        mistakes.extend(one._replace(host=name) for one in found)
     _check_fleet_wide(fleet, joined, mistakes)
     deserted = not any(one["services"] for one in joined.values())
     return {name: {**one, "deserted": deserted} for name, one in joined.items()}

@@ -52,7 +52,7 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
     """Return the desired state of host ``name``: its services, and one slice per role."""
     found: list[Mistake] = []
     wanted = _slices(name, addresses, joined, inputs, sources, found)
-    mistakes.extend(where_written(one, joined["origins"]) for one in found)
+    mistakes.extend(where_written(one, joined["origins"])._replace(host=name) for one in found)
     for schedule in (wanted["backup"]["check"] or {}).get("schedules", ()):
         schedule["path"] = original_path(schedule["path"], joined["origins"])
     return wanted

@@ -207,6 +207,20 @@ def test_paths(path: str, key: object, joined: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("hosts", "text"),
+    [
+        pytest.param(["b"], "host b", id="one"),
+        pytest.param(["d", "b", "a", "c"], "hosts a, b, c, d", id="a-few"),
+        pytest.param([f"h{number}" for number in range(40)], "hosts h0, h1, h10 and 37 more", id="many"),
+    ],
+)
+def test_a_mistake_of_many_hosts_is_said_once(hosts: list[str], text: str) -> None:
+    mistakes = [*(Mistake("a", f"is taken on {errors.HOSTS}", "go", host) for host in hosts), Mistake("a", "is wrong"), Mistake("a", "is wrong")]
+    assert [str(one) for one in errors.InventoryError(mistakes).mistakes] == [f"a: is taken on {text}\n  → go", "a: is wrong"]
+    assert str(mistakes[0]) == f"a: is taken on host {hosts[0]}\n  → go"
+
+
+@pytest.mark.parametrize(
     ("word", "said"),
     [
         pytest.param("comand", "did you mean 'command'?", id="near"),

@@ -501,7 +501,7 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
         pytest.param(
             {"services": {"icnd": None}}, "fleet_services.icnd: empty\n  → write a mapping with keys out of: description", id="empty-service"
         ),
-        pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: host relay1 is in several tiers: tier1, icn", id="two-tiers"),
+        pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: several tiers hold host relay1: tier1, icn", id="two-tiers"),
         pytest.param(
             {"tiers": {"tier1": {"requires": {"cpu": 4}}}}, "fleet_tiers.tier1.requires.cpu: unknown key\n  → did you mean 'cpus'?", id="tier-key"
         ),
@@ -647,6 +647,14 @@ def test_a_dependency_in_an_override_is_reported_there() -> None:
 def test_a_mistake_of_an_override_is_said_where_it_was_written(overrides: dict[str, Any], message: str) -> None:
     [error] = said(overrides=overrides)
     assert error.startswith(message)
+
+
+def test_f58_a_clash_of_many_hosts_is_said_once() -> None:
+    other = {"version": "1", "artifact": {"url": "https://x/a", "sha256": fleets.DIGEST}, "command": ["other"], "account": {"user": "icnd"}}
+    assert said(services={"icnd": fleets.ICND, "other": other}, placement={"icn": ["icnd", "other"]}) == [
+        "fleet_services.other.account.user: account 'icnd' is taken on hosts home1, relay1 by icnd (fleet_services.icnd.account.user)\n"
+        "  → give one of the two another, or place them on different hosts"
+    ]
 
 
 def test_both_places_of_a_clash_are_said_as_they_were_written() -> None:
