@@ -21,6 +21,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     backup_spec,
     config_formats,
     drill_slice,
+    firewall_formats,
     host_tools,
     preflight_policy,
     unit_file,
@@ -60,6 +61,7 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
 
 def _slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
     services = joined["services"]
+    mistakes.extend(firewall_mistakes(inputs["firewall"]))
     files = {service: config_paths(spec, sources, mistakes) for service, spec in services.items()}
     unit = unit_slice(services, files, inputs["unit"], mistakes)
     return {
@@ -418,12 +420,7 @@ def firewall_slice(services: Mapping[str, Any], inputs: Mapping[str, Any]) -> di
         for port in inputs["firewall_ssh_ports"]
         for source in inputs["firewall_ssh_from"]
     ]
-    for one in inputs["firewall_rules"]:
-        rules += [
-            _rule(one["action"], str(one["port"]).replace("-", ":"), proto, source, f"host/{one['name']}", one["interface"])
-            for proto in one["proto"]
-            for source in one["from"]
-        ]
+    rules += [_host_rule(one, proto, source) for one in inputs["firewall_rules"] for proto in one["proto"] for source in one["from"]]
     closed = inputs["firewall_default_incoming"] != "allow"
     for name, spec in services.items():
         for port in spec["ports"]:
@@ -446,6 +443,30 @@ def firewall_slice(services: Mapping[str, Any], inputs: Mapping[str, Any]) -> di
         "confirm_seconds": inputs["firewall_confirm_seconds"],
         "ssh_ports": inputs["firewall_ssh_ports"],
     }
+
+
+def _host_rule(one: Mapping[str, Any], proto: str, source: str) -> dict[str, str]:
+    return _rule(one["action"], str(one["port"]).replace("-", ":"), proto, source, f"host/{one['name']}", one["interface"])
+
+
+def firewall_mistakes(inputs: Mapping[str, Any]) -> list[Mistake]:
+    """Return what is wrong with the host's own rules, which the host would say of one rule at a time."""
+    found = []
+    for index, one in enumerate(inputs["firewall_rules"]):
+        for place, source in enumerate(one["from"] or ["any"]):
+            keys = {"owner": "name", "source": f"from[{place}]"}
+            found += [
+                Mistake(f"firewall_rules[{index}].{keys.get(key, key)}", problem, remedy)
+                for key, problem, remedy in firewall_formats.complaints(_host_rule(one, "any", source))
+            ]
+    for name, key in (("firewall_ssh_ports", "port"), ("firewall_ssh_from", "source")):
+        for index, value in enumerate(inputs[name]):
+            rule = {**_rule("allow", "22", "tcp", "any", "host/ssh"), key: str(value)}
+            found += [Mistake(f"{name}[{index}]", problem, remedy) for _key, problem, remedy in firewall_formats.complaints(rule)]
+    shortest = firewall_formats.SHORTEST_CONFIRMATION_SECONDS
+    if inputs["firewall_confirm_seconds"] < shortest:
+        found.append(Mistake("firewall_confirm_seconds", f"{inputs['firewall_confirm_seconds']} is too short", f"write {shortest} or more"))
+    return found
 
 
 def _rule(action: str, port: str, proto: str, source: str, owner: str, interface: str = "") -> dict[str, str]:

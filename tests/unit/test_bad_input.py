@@ -63,6 +63,7 @@ fleet_services:
         3438626666666137650a353638643435666633633964366338633066623234616432373231333331
         6564
 firewall_loging: high
+firewall_logging: loud
 """
 
 SAID = {
@@ -74,6 +75,7 @@ SAID = {
     "circular placement": "circular placement: home1 → relay1 → home1",
     "undefined variable": "fleet_services.third.environment.PEERS: cannot be read for hosts home1, relay1: ",
     "unreadable vault": "fleet_services.third.secrets.TOKEN: cannot be read for hosts home1, relay1: ",
+    "value of a role input": "firewall_logging: value of firewall_logging must be one of: ",
     "role input": "firewall_loging: unknown input of role firewall",
 }
 

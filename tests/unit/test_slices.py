@@ -108,11 +108,11 @@ def missing(path: str) -> str:
     raise FleetError(f"no file {path} on the controller")
 
 
-def sliced(**parts: Any) -> list[str]:
+def sliced(inputs: dict[str, Any] = INPUTS, **parts: Any) -> list[str]:
     """Return what is said about a fleet by the join and by the slices of its hosts."""
     joined, mistakes = fleets.join(fleets.fleet(**parts))
     for name, host in joined.items():
-        slices.slices(name, fleets.ADDRESSES[name], host, INPUTS, slices.Sources(missing, missing, missing), mistakes)
+        slices.slices(name, fleets.ADDRESSES[name], host, inputs, slices.Sources(missing, missing, missing), mistakes)
     return [str(one) for one in InventoryError(mistakes).mistakes]
 
 
@@ -161,3 +161,35 @@ def test_what_is_asked_of_systemd_on_the_host_is_named_as_it_was_written() -> No
     wanted = slices.slices("relay1", [], joined["relay1"], INPUTS, slices.Sources(unread, unread, unread), mistakes)
     assert mistakes == []
     assert wanted["backup"]["check"]["schedules"] == [{"path": "fleet_overrides.icn.icnd.backup.schedule", "schedule": "Mon *-*-* 1:0"}]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        pytest.param({}, [], id="nothing"),
+        pytest.param({"firewall_rules": [{"port": "8000-8010", "from": ["192.0.2.0/24", "2001:db8::1"]}]}, [], id="as-it-should-be"),
+        pytest.param(
+            {"firewall_rules": [{}, {"name": "a b", "port": "http", "from": ["any", "group:icn"], "interface": "eth0:1"}]},
+            [
+                "firewall_rules[1].from[1]: source 'group:icn' is not an address\n  → write any, 192.0.2.7 or 192.0.2.0/24",
+                "firewall_rules[1].interface: interface 'eth0:1' is not the name of an interface\n  → write it like eth0, as ip link lists it",
+                "firewall_rules[1].name: 'host/a b' cannot mark a rule\n  → an owner is made of letters, digits and ._/:@+-, like node/libp2p",
+                "firewall_rules[1].port: port 'http' is not a port\n  → write 4001, 8000:8010 or any",
+            ],
+            id="all-of-a-rule-at-once",
+        ),
+        pytest.param(
+            {"firewall_ssh_ports": [22, 70000], "firewall_ssh_from": ["home"], "firewall_confirm_seconds": 5},
+            [
+                "firewall_confirm_seconds: 5 is too short\n  → write 10 or more",
+                "firewall_ssh_from[0]: source 'home' is not an address\n  → write any, 192.0.2.7 or 192.0.2.0/24",
+                "firewall_ssh_ports[1]: port '70000' is not a port\n  → write 4001, 8000:8010 or any",
+            ],
+            id="ssh",
+        ),
+    ],
+)
+def test_f58_rules_of_the_host_are_checked_before_it_is_touched(inputs: dict[str, Any], said: list[str]) -> None:
+    rule = {"name": "web", "port": "80", "proto": ["tcp"], "from": ["any"], "action": "allow", "interface": ""}
+    given = {**inputs, **({"firewall_rules": [{**rule, **one} for one in inputs["firewall_rules"]]} if "firewall_rules" in inputs else {})}
+    assert sliced(inputs={**INPUTS, "firewall": {**INPUTS["firewall"], **given}}) == said
