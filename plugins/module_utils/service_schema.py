@@ -220,6 +220,22 @@ def _unit_type(value: Any) -> str:
     return str(UNIT_TYPES.parse(value))
 
 
+ROOT_GROUPS = (
+    *("root", "sudo", "wheel", "admin", "shadow", "disk", "kmem", "staff"),
+    *("docker", "podman", "containerd", "lxd", "incus", "incus-admin", "libvirt"),
+)
+"""Groups whose members are root when they like: by sudo, by raw disks and memory, by /usr/local, or by a container that root starts."""
+
+
+def _group(value: Any) -> str:
+    name = str(UNIX_NAME.parse(value))
+    if name in ROOT_GROUPS:
+        raise ValueError(
+            f"whoever is in group {name!r} can become root; name what the daemon needs instead: sandbox.capabilities, sandbox.devices, or a port"
+        )
+    return name
+
+
 def _override(value: Any) -> Any:
     if isinstance(value, Mapping):
         return value
@@ -241,6 +257,7 @@ ABSOLUTE = matching(
 )
 MODE = Scalar("file mode", _mode)
 UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an account; use at most 32 lower-case letters, digits, - and _")
+GROUP = Scalar("group name", _group)
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 ARGV = ListOf(ANY_TEXT)
 COMMAND = ListOf(ANY_TEXT, filled=True)
@@ -515,7 +532,7 @@ UNIT = Record(
         "requires": Field(ListOf(TEXT), "Services of the same host, or units, without which it must not run. They start earlier.", default=list),
         "on_failure": Field(ListOf(TEXT), "Services of the same host, or units, to start when it fails.", default=list),
         "working_directory": Field(ABSOLUTE, "Where it runs. Default: its home."),
-        "supplementary_groups": Field(ListOf(UNIX_NAME), "Further groups of the process.", default=list),
+        "supplementary_groups": Field(ListOf(GROUP), "Further groups of the process; not those that `account.groups` refuses.", default=list),
     },
 )
 
@@ -715,12 +732,20 @@ SERVICE = Record(
             Record(
                 fields={
                     "user": Field(UNIX_NAME, "The account that it runs as. Default: the service's name."),
-                    "group": Field(UNIX_NAME, "Its group. Default: the user's name."),
+                    "group": Field(GROUP, "Its group. Default: the user's name."),
                     "uid": Field(integer(1, 65533), "Fixed user ID."),
                     "gid": Field(integer(1, 65533), "Fixed group ID."),
                     "home": Field(ABSOLUTE, "Home, and where its data is. Default: /var/lib/<service>."),
-                    "groups": Field(ListOf(UNIX_NAME), "Further groups of the account.", default=list),
-                    "shared": Field(FLAG, "Other services of the host may use the same account.", default=False),
+                    "groups": Field(
+                        ListOf(GROUP),
+                        f"Further groups of the account. Those whose members can become root are refused: {', '.join(ROOT_GROUPS)}.",
+                        default=list,
+                    ),
+                    "shared": Field(
+                        FLAG,
+                        "Other services of the host may use the same account. What they say of it must be the same, or one alone says it.",
+                        default=False,
+                    ),
                 },
             ),
             "The system account that the daemon runs as.",

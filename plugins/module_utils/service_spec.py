@@ -20,7 +20,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import backup_spec, c
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
-from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, SERVICE_NAME, TIER
+from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, ROOT_GROUPS, SERVICE, SERVICE_NAME, TIER
 from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 BINARIES = "/usr/local/bin"
@@ -290,6 +290,7 @@ def finish_host(
         if spec is not None:
             finished[name] = spec
     mistakes.extend(_clashes(finished, origins))
+    mistakes.extend(_account_mistakes(finished, origins))
     mistakes.extend(where_written(one, origins) for one in _order_mistakes(finished))
     return finished
 
@@ -353,7 +354,7 @@ def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     account = spec["account"]
     account["user"] = account["user"] or name
     account["group"] = account["group"] or account["user"]
-    account["home"] = account["home"] or f"/var/lib/{name}"
+    account["home"] = account["home"] or default_home(name)
     if len(account["user"]) > 32:
         mistakes.append(
             Mistake(f"{path}.account.user", f"{account['user']!r} has more than 32 characters, too many for an account", "set account.user")
@@ -541,7 +542,11 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
 
 
 def _check_account(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
-    if spec["account"]["user"] == "root":
+    account = spec["account"]
+    if account["user"] == account["group"] and account["user"] in ROOT_GROUPS and account["user"] != "root":
+        problem = f"its group would be {account['group']!r}, whose members can become root"
+        mistakes.append(Mistake(f"{path}.account.user", problem, "name an account of its own"))
+    if account["user"] == "root":
         remedy = "leave it out; ports below 1024 need no root, and other privileges are named in sandbox.capabilities"
         mistakes.append(Mistake(f"{path}.account.user", "daemons do not run as root, whose home and login would become the service's", remedy))
 
@@ -909,6 +914,48 @@ def _clashes(specs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]) ->
             problem = f"{called} is taken on {HOSTS} by {first} ({original_path(first_path, origins)})"
             mistakes.append(where_written(Mistake(path, problem, _way_out(thing, spec)), origins))
     return mistakes
+
+
+def said_of_accounts(specs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, str, Any, str]]:
+    """Yield what services say about users and groups: which, its name, key, value, and which service. What is left to a default is not said."""
+    for service, spec in specs.items():
+        account = spec["account"]
+        user, group = account["user"], account["group"]
+        said = {
+            "uid": account["uid"],
+            "group": None if group == user else group,
+            "home": None if account["home"] == default_home(service) else account["home"],
+            "groups": sorted(account["groups"]) or None,
+        }
+        yield from (("account", user, key, value, service) for key, value in said.items() if value is not None)
+        if account["gid"] is not None:
+            yield "group", group, "gid", account["gid"], service
+
+
+def _account_mistakes(specs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]) -> list[Mistake]:
+    """Return a mistake for all that services say of one account or group differently, and for each ID that two of them would have."""
+    mistakes: list[Mistake] = []
+    told: dict[tuple[str, str, str], tuple[Any, str, str]] = {}
+    owners: dict[tuple[str, int], tuple[str, str]] = {}
+    for kind, name, key, value, service in said_of_accounts(specs):
+        path = f"{join_path('fleet_services', service)}.account.{key}"
+        first, first_path, first_service = told.setdefault((kind, name, key), (value, path, service))
+        if first != value:
+            if kind == "account" and not any(specs[one]["account"]["shared"] for one in (service, first_service)):
+                continue  # that they have one account is a mistake already
+            problem = f"is {value}, but {kind} {name!r}, which both have on {HOSTS}, has {first} ({original_path(first_path, origins)})"
+            mistakes.append(Mistake(path, problem, "write the same for both, or give one of the two an account of its own"))
+        elif key in ("uid", "gid"):
+            owner, owner_path = owners.setdefault((key, value), (name, path))
+            if owner != name:
+                problem = f"{value} is taken on {HOSTS} by {kind} {owner!r} ({original_path(owner_path, origins)})"
+                mistakes.append(Mistake(path, problem, "write another number, or leave it out and let the host choose"))
+    return [where_written(one, origins) for one in mistakes]
+
+
+def default_home(service: str) -> str:
+    """Return the home of a service's account where nobody says another."""
+    return f"/var/lib/{service}"
 
 
 def _section(path: str) -> str:

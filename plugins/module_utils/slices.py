@@ -31,7 +31,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetEr
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import DURATION
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, original_path, secret_path, where_written
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, original_path, said_of_accounts, secret_path, where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 _TO_LOOK_AT_SERVICES = ("service", "unit", "health", "reload", "reloadable")
@@ -183,6 +183,9 @@ def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistak
                 "service": name,
             },
         )
+    # Of services that share an account, one may say what the others leave to the defaults.
+    for kind, called, key, value, _service in said_of_accounts(services):
+        (users if kind == "account" else groups)[called][key] = value
     directories = [
         _directory(name, one["path"], owner=one["owner"], group=one["group"], mode=one["mode"])
         for name, spec in services.items()

@@ -434,6 +434,17 @@ BAD_SERVICES = [
     pytest.param(
         "directories", [{"path": "/srv/x"}, {"path": "/srv/x"}], "fleet_services.icnd.directories[1].path: '/srv/x' stands there", id="twice"
     ),
+    pytest.param(
+        "account",
+        {"groups": ["dialout", "docker"]},
+        "fleet_services.icnd.account.groups[1]: whoever is in group 'docker' can become root\n  → name what the daemon needs instead",
+        id="f58-group-of-root",
+    ),
+    pytest.param("account", {"group": "shadow"}, "fleet_services.icnd.account.group: whoever is in group 'shadow' can become root", id="own-group"),
+    pytest.param(
+        "unit.supplementary_groups", ["sudo"], "fleet_services.icnd.unit.supplementary_groups[0]: whoever is in group 'sudo' can", id="unit-group"
+    ),
+    pytest.param("account", {"user": "docker"}, "fleet_services.icnd.account.user: its group would be 'docker', whose members", id="user-of-root"),
     pytest.param("account", {"user": "root"}, "fleet_services.icnd.account.user: daemons do not run as root", id="root"),
     pytest.param("account", {"user": "Icn User"}, "fleet_services.icnd.account.user: 'Icn User' cannot name an account", id="account"),
 ]
@@ -573,6 +584,51 @@ def test_an_account_is_shared_on_purpose() -> None:
     shared = {"account": {"user": "icn", "shared": True}}
     services = {"icnd": {**fleets.ICND, **shared}, "other": {"version": "1", "artifact": fleets.ICND["artifact"], "command": ["other"], **shared}}
     assert said(services=services, placement={"icn": ["icnd", "other"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "errors"),
+    [
+        pytest.param({"uid": 900}, {"uid": 901}, [], id="two-accounts"),
+        pytest.param({"uid": 900}, {"gid": 900}, [], id="a-user-and-a-group"),
+        pytest.param(
+            {"uid": 900},
+            {"uid": 900},
+            [
+                "b.account.uid: 900 is taken on hosts home1, relay1 by account 'a' (fleet_services.a.account.uid)\n"
+                "  → write another number, or leave it out and let the host choose"
+            ],
+            id="one-uid",
+        ),
+        pytest.param({"gid": 900}, {"gid": 900}, ["b.account.gid: 900 is taken on hosts home1, relay1 by group 'a'"], id="one-gid"),
+        pytest.param({"group": "g", "gid": 900}, {"group": "g", "gid": 900}, [], id="one-group"),
+        pytest.param(
+            {"group": "g", "gid": 900},
+            {"group": "g", "gid": 901},
+            ["b.account.gid: is 901, but group 'g', which both have on hosts home1, relay1, has 900 (fleet_services.a.account.gid)"],
+            id="one-group-with-two-numbers",
+        ),
+        pytest.param(
+            {"user": "x", "shared": True, "uid": 900, "home": "/srv/a", "groups": ["dialout"]},
+            {"user": "x", "shared": True, "uid": 901, "home": "/srv/b", "groups": ["video"]},
+            [
+                "b.account.groups: is ['video'], but account 'x', which both have on hosts home1, relay1, has ['dialout']",
+                "b.account.home: is /srv/b, but account 'x', which both have on hosts home1, relay1, has /srv/a",
+                "b.account.uid: is 901, but account 'x', which both have on hosts home1, relay1, has 900 (fleet_services.a.account.uid)\n"
+                "  → write the same for both, or give one of the two an account of its own",
+            ],
+            id="one-account-told-of-twice",
+        ),
+        pytest.param({"user": "x", "shared": True, "uid": 900}, {"user": "x", "shared": True, "groups": ["video"]}, [], id="one-account-in-parts"),
+        pytest.param({"user": "x", "uid": 900}, {"user": "x", "uid": 901}, ["b.account.user: account 'x' is taken on"], id="not-shared-at-all"),
+    ],
+)
+def test_f58_what_services_say_of_accounts_fits_together(one: dict[str, Any], other: dict[str, Any], errors: list[str]) -> None:
+    services = {"a": {**simple("a"), "account": one}, "b": {**simple("b"), "account": other}}
+    found = said(services=services, placement={"icn": ["a", "b"]})
+    assert len(found) == len(errors), found
+    for error, start in zip(found, errors, strict=True):
+        assert error.startswith(f"fleet_services.{start}")
 
 
 def simple(command: str, **unit: Any) -> dict[str, Any]:

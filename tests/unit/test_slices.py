@@ -193,3 +193,15 @@ def test_f58_rules_of_the_host_are_checked_before_it_is_touched(inputs: dict[str
     rule = {"name": "web", "port": "80", "proto": ["tcp"], "from": ["any"], "action": "allow", "interface": ""}
     given = {**inputs, **({"firewall_rules": [{**rule, **one} for one in inputs["firewall_rules"]]} if "firewall_rules" in inputs else {})}
     assert sliced(inputs={**INPUTS, "firewall": {**INPUTS["firewall"], **given}}) == said
+
+
+def test_of_services_that_share_an_account_each_may_say_a_part() -> None:
+    one, other = ({**fleets.ICND, "ports": [], "config": [], "command": [name], "account": {"user": "x", "shared": True}} for name in ("a", "b"))
+    other["account"].update(uid=900, gid=901, home="/srv/x", groups=["video"])
+    joined, mistakes = fleets.join(fleets.fleet(services={"a": one, "b": other}, placement={"relay1": ["a", "b"]}))
+    wanted = slices.account_slice(joined["relay1"]["services"], INPUTS["account"], mistakes)
+    assert mistakes == []
+    assert wanted["groups"] == [{"name": "x", "gid": 901, "system": True}]
+    assert [{key: user[key] for key in ("name", "uid", "home", "groups")} for user in wanted["users"]] == [
+        {"name": "x", "uid": 900, "home": "/srv/x", "groups": ["video"]}
+    ]
