@@ -22,6 +22,7 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, service_spec, slices
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, nearest, suggest
@@ -155,9 +156,8 @@ class ActionModule(ActionBase):
                 template=variables.template_file, read=lambda path: self.read_text(path, "files"), find=lambda path: self.find(path, "files")
             )
             inputs = self._role_inputs(variables, mistakes)
-            if inputs is not None:
-                specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
-                of_drills[name] = {**inputs["backup"], **inputs["drill"]}
+            specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
+            of_drills[name] = attempt(lambda inputs=inputs: {**inputs["backup"], **inputs["drill"]})
         origins = {name: one["origins"] for name, one in joined.items()}
         drill_slice.add_to(specs, of_drills, lambda path: self.read_text(path, "files"), mistakes, origins)
         if mistakes:
@@ -226,9 +226,9 @@ class ActionModule(ActionBase):
             host.catalogue = {service: value for service, value in read.items() if value is not None or catalogues[name][service] is None}
 
     @staticmethod
-    def _role_inputs(variables: Variables, mistakes: list[Mistake]) -> Any:
-        """Return the inputs of every role, validated and with their defaults; None when one is wrong."""
-        inputs = {}
+    def _role_inputs(variables: Variables, mistakes: list[Mistake]) -> dict[str, Any]:
+        """Return the inputs of every role, validated and with their defaults; BROKEN for a role of which one is wrong."""
+        inputs = dict.fromkeys(ROLES_WITH_INPUTS, BROKEN)
         for role in ROLES_WITH_INPUTS:
             options = role_options(role)
             given = {name: variables.get(name) for name in options if name in variables.values}
@@ -244,7 +244,7 @@ class ActionModule(ActionBase):
                     mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options) + others))
             if not checked.error_messages:
                 inputs[role] = plain(checked.validated_parameters)
-        return inputs if len(inputs) == len(ROLES_WITH_INPUTS) else None
+        return inputs
 
     def find(self, path: str, folder: str) -> str:
         """Return the absolute path of a file of the user's: absolute, or below the playbook's or an inventory's directory."""

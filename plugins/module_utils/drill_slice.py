@@ -28,6 +28,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     unit_file,
     versions,
 )
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import attempt, readable, value_at
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
 from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import where_written
@@ -69,10 +70,10 @@ def add_to(
     ``origins``, what of the services was written in overrides (see ``service_spec.merge``).
     """
     for name, spec in specs.items():
-        runs = inputs[name]["drill_runner"]
-        spec["drill"] = drill_slice(name, specs, inputs[name], read, mistakes, origins) if runs else nothing()
+        runs = value_at(inputs, name, "drill_runner") is True
+        spec["drill"] = attempt(drill_slice, name, specs, inputs[name], read, mistakes, origins) if runs else nothing()
         if runs:
-            spec["account"] = _with_account(spec["account"])
+            spec["account"] = attempt(_with_account, spec["account"])
 
 
 def drill_slice(
@@ -86,12 +87,17 @@ def drill_slice(
         return nothing()
     wanted = {key: str(store.get(key) or "") for key in _STORE_KEYS}
     wanted["prefix"] = wanted["prefix"].strip("/")
-    jobs = [(name, job) for name in sorted(specs) for job in specs[name]["backup"]["jobs"] if all(job[key] == wanted[key] for key in _STORE_KEYS)]
+    jobs = [
+        (name, job)
+        for name in sorted(specs)
+        for job in readable(value_at(specs[name], "backup", "jobs"))
+        if all(job[key] == wanted[key] for key in _STORE_KEYS)
+    ]
     chosen = [(name, job) for name, job in jobs if _drill_of(specs[name], job)["enabled"]]
     orders = []
     for name, job in chosen:
         found: list[Mistake] = []
-        orders.append(order_of(specs[name], job, found))
+        orders.append(attempt(order_of, specs[name], job, found))
         mistakes.extend(where_written(one, origins[name]) for one in found)
     try:
         conf, ca = _conf(store, inputs), read(store["ca"]) if store.get("ca") else ""

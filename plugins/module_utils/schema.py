@@ -4,7 +4,8 @@
 """A small schema language: it checks a value, fills its defaults, and reports every mistake with its path.
 
 A *kind* knows how to read one sort of value: ``kind.read(value, path, mistakes)`` returns the finished value, or records
-what is wrong and returns None. Records are kinds built of named fields; reference documentation is generated from them.
+what is wrong and returns ``BROKEN`` in its place; so does what holds it, which can be checked further. Records are kinds built of
+named fields; reference documentation is generated from them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
 
@@ -37,7 +39,7 @@ class Kind:
     label: str
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
-        """Return the finished value; on a mistake, append to ``mistakes`` and return None."""
+        """Return the finished value; on a mistake, append to ``mistakes`` and return BROKEN, or what is sound of it."""
         raise NotImplementedError
 
 
@@ -57,7 +59,7 @@ class Scalar(Kind):
         except ValueError as error:
             problem, _semicolon, remedy = str(error).partition("; ")
             mistakes.append(Mistake(path, problem, remedy))
-            return None
+            return BROKEN
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ class ListOf(Kind):
                 return [self.item.read(value, path, mistakes)]
             remedy = "make it an item of a list: begin it with '- '" if isinstance(value, Mapping) else f"write a list of {self.item.label}"
             mistakes.append(Mistake(path, f"{describe(value)} is not a list", remedy))
-            return None
+            return BROKEN
         if self.filled and not value:
             mistakes.append(Mistake(path, "empty", f"write a list of {self.item.label}, or leave the key out"))
-            return None
+            return BROKEN
         return [self.item.read(item, join_path(path, index), mistakes) for index, item in enumerate(value)]
 
 
@@ -103,8 +105,9 @@ class MapOf(Kind):
         if not isinstance(value, Mapping):
             found = "this (its value is not shown)" if self.confidential and value is not None else describe(value)
             mistakes.append(_no_mapping(value, found, path, f"write a mapping of {self.key_label} to {self.item.label}"))
-            return None
-        finished = {}
+            return BROKEN
+        finished: dict[str, Any] = {}
+        misplaced = False
         for key, item in value.items():
             below = join_path(path, key)
             if not isinstance(key, str) or not re.fullmatch(self.key, key):
@@ -112,9 +115,12 @@ class MapOf(Kind):
                 called = f"{'an' if self.key_label[0] in 'aeiou' else 'a'} {self.key_label}"
                 remedy = f"write one of {', '.join(words)}" if words else f"{called} looks like {self.key}"
                 mistakes.append(Mistake(below, f"{key!r} is not {called}", remedy))
+                finished[str(key)] = BROKEN
+                # Which of the known words was meant, nobody knows; so nobody can say what is missing.
+                misplaced = misplaced or bool(words)
                 continue
             finished[key] = self.item.read(item, below, mistakes)
-        return finished
+        return BROKEN if misplaced else finished
 
 
 @dataclass(frozen=True)
@@ -128,24 +134,25 @@ class OneOf(Kind):
         return " or ".join(kind.label for kind in self.kinds)
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
-        attempts: list[list[Mistake]] = []
+        attempts: list[tuple[list[Mistake], Any]] = []
         for kind in self.kinds:
             found: list[Mistake] = []
             finished = kind.read(value, path, found)
             if not found:
                 return finished
-            attempts.append(found)
+            attempts.append((found, finished))
         # What fits no kind was meant for the nearest one, whose own mistakes help more than "is none of".
-        scalars = [tried for kind, tried in zip(self.kinds, attempts) if isinstance(kind, Scalar)]
+        scalars = [tried for kind, (tried, _finished) in zip(self.kinds, attempts) if isinstance(kind, Scalar)]
         if isinstance(value, (Mapping, list)):
-            nearest = min(attempts, key=lambda tried: (all(one.path == path for one in tried), len(tried)))
+            nearest, finished = min(attempts, key=lambda tried: (all(one.path == path for one in tried[0]), len(tried[0])))
             mistakes.extend(nearest)
-        elif scalars:
+            return finished
+        if scalars:
             mistakes.extend(scalars[0])
         else:
             forms = [f"{{{name}: …}}" for kind in self.kinds if isinstance(kind, Record) for name, one in kind.fields.items() if one.required]
             mistakes.append(Mistake(path, f"{describe(value)} is not {self.label}", f"write {' or '.join(forms)}" if forms else ""))
-        return None
+        return BROKEN
 
 
 @dataclass(frozen=True)
@@ -175,16 +182,26 @@ class Record(Kind):
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, Mapping):
             mistakes.append(_no_mapping(value, describe(value), path, f"write a mapping with keys out of: {', '.join(self.fields)}"))
-            return None
+            return BROKEN
+        finished = {name: self._read_field(name, one, value, path, mistakes) for name, one in self.fields.items()}
         for key in value:
-            if key not in self.fields:
-                mistakes.append(Mistake(join_path(path, key), "unknown key", self._where_known(str(key))))
-        return {name: self._read_field(name, one, value, path, mistakes) for name, one in self.fields.items()}
+            if key in self.fields:
+                continue
+            below = self._known_below(str(key))
+            remedy = f"write it under {' or '.join(below)}" if below else suggest(str(key), self.fields)
+            mistakes.append(Mistake(join_path(path, key), "unknown key", remedy))
+            # What it was meant for is not left to its default, for which nobody has asked.
+            meant = "" if below else nearest(str(key), self.fields)
+            if meant and value.get(meant) is None:
+                finished[meant] = BROKEN
+            for name in below:
+                if isinstance(finished[name], dict) and (value.get(name) or {}).get(key) is None:
+                    finished[name][key] = BROKEN
+        return finished
 
-    def _where_known(self, key: str) -> str:
-        """Return where a key that is unknown here belongs: below one of the keys, or in another spelling."""
-        below = [name for name, one in self.fields.items() if isinstance(one.kind, Record) and key in one.kind.fields]
-        return f"write it under {' or '.join(below)}" if below else suggest(key, self.fields)
+    def _known_below(self, key: str) -> list[str]:
+        """Return the keys below which a key is known that is unknown here."""
+        return [name for name, one in self.fields.items() if isinstance(one.kind, Record) and key in one.kind.fields]
 
     @staticmethod
     def _read_field(name: str, one: Field, value: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Any:
@@ -193,7 +210,7 @@ class Record(Kind):
         if given is None:
             if one.required:
                 mistakes.append(Mistake(below, "missing", one.example and f"write, for example, {name}: {one.example}"))
-                return None
+                return BROKEN
             if isinstance(one.kind, Record) and not one.kind.optional and one.default is None:
                 return one.kind.read({}, below, mistakes)
             return one.default() if callable(one.default) else one.default

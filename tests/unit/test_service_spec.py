@@ -206,7 +206,10 @@ BAD_SERVICES = [
         "resources.memory_max", "4 gigs", "fleet_services.icnd.resources.memory_max: '4 gigs' is not a size\n  → write it like 512M", id="size"
     ),
     pytest.param(
-        "backup", {"recipients": "age1short"}, "fleet_services.icnd.backup.recipients: 'age1short' (a text) is not an age recipient", id="recipient"
+        "backup",
+        {"files": ["/x/y"], "recipients": "age1short"},
+        "fleet_services.icnd.backup.recipients: 'age1short' (a text) is not an age recipient",
+        id="recipient",
     ),
     pytest.param(
         "ports.1.from",
