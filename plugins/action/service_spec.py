@@ -22,7 +22,7 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, service_spec, slices
-from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, holds_broken
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, nearest, suggest
@@ -64,18 +64,20 @@ class Variables:
 
     def get(self, name: str) -> Any:
         """Return a variable, templated; None when it is not set or cannot be read (then a mistake says so)."""
-        return self.templated(self.values.get(name), name)
+        found = self.templated(self.values.get(name), name)
+        return None if holds_broken(found) else found
 
     def templated(self, value: Any, path: str) -> Any:
-        """Return ``value`` with its templates filled in for this host; None, and a mistake, when that fails."""
+        """Return ``value`` with its templates filled in for this host; BROKEN, and a mistake, in the place of each for which that fails."""
         try:
             return plain(self._templar.template(value))
         except AnsibleError as error:
             before = len(self.unreadable)
-            self._blame(value, path)
-            if len(self.unreadable) == before:
-                self._note(path, error)
-            return None
+            found = self._in_parts(value, path)
+            if len(self.unreadable) > before:
+                return found
+            self._note(path, error)
+            return BROKEN
 
     def catalogue(self) -> dict[str, Any]:
         """Return the raw catalogue by service; entries are templated one by one, so that a host pays only for its own."""
@@ -88,9 +90,9 @@ class Variables:
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         """Return a variable of the fleet, templated; empty when it is not set or no mapping (then a mistake says so)."""
-        found = self.get(name) or {}
-        if isinstance(found, Mapping):
-            return found
+        found = self.templated(self.values.get(name), name)
+        if found is None or found is BROKEN or isinstance(found, Mapping):
+            return found if isinstance(found, Mapping) else {}
         FLEET.fields[name].kind.read(found, name, self._mistakes)
         return {}
 
@@ -102,19 +104,17 @@ class Variables:
         except AnsibleError as error:
             raise FleetError(f"template {path} cannot be rendered for {HOSTS}: {_first_line(error)}") from error
 
-    def _blame(self, value: Any, path: str) -> None:
-        """Find the leaves that cannot be templated, and say so at their own paths."""
+    def _in_parts(self, value: Any, path: str) -> Any:
+        """Return a value of which something cannot be templated, leaf by leaf."""
         if isinstance(value, Mapping):
-            for key, item in value.items():
-                self._blame(item, join_path(path, key))
-        elif isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                self._blame(item, join_path(path, index))
-        else:
-            try:
-                plain(self._templar.template(value))
-            except AnsibleError as error:
-                self._note(path, error)
+            return {plain(key): self._in_parts(item, join_path(path, key)) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._in_parts(item, join_path(path, index)) for index, item in enumerate(value)]
+        try:
+            return plain(self._templar.template(value))
+        except AnsibleError as error:
+            self._note(path, error)
+            return BROKEN
 
     def _note(self, path: str, error: AnsibleError) -> None:
         said = _first_line(error)
@@ -222,8 +222,7 @@ class ActionModule(ActionBase):
         for name, host in fleet.hosts.items():
             wanted = [service for service in service_spec.services_of(host, []) if service in catalogues[name]]
             read = {service: hosts[name].templated(catalogues[name][service], join_path("fleet_services", service)) for service in wanted}
-            # What could not be read is reported as such; a description that is null is a mistake of its own.
-            host.catalogue = {service: value for service, value in read.items() if value is not None or catalogues[name][service] is None}
+            host.catalogue = read
 
     @staticmethod
     def _role_inputs(variables: Variables, mistakes: list[Mistake]) -> dict[str, Any]:
@@ -231,17 +230,20 @@ class ActionModule(ActionBase):
         inputs = dict.fromkeys(ROLES_WITH_INPUTS, BROKEN)
         for role in ROLES_WITH_INPUTS:
             options = role_options(role)
+            for name in variables.names():
+                if name.startswith(f"{role}_") and name not in options and name not in (*PLUGIN_VARIABLES, *PLAYBOOK_VARIABLES):
+                    others = "" if nearest(name, options) else f"; a variable of yours needs another beginning than {role}_"
+                    mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options) + others))
+            before = len(variables.unreadable)
             given = {name: variables.get(name) for name in options if name in variables.values}
+            if len(variables.unreadable) > before:
+                continue
             try:
                 checked = ArgumentSpecValidator(options).validate(given)
             except (AttributeError, TypeError) as error:  # some types that are wrong, the validator does not expect
                 mistakes.append(_input_mistake(role, f"has a wrong type ({error})", options, variables.host))
                 continue
             mistakes.extend(_input_mistake(role, message, options, variables.host) for message in checked.error_messages)
-            for name in variables.names():
-                if name.startswith(f"{role}_") and name not in options and name not in (*PLUGIN_VARIABLES, *PLAYBOOK_VARIABLES):
-                    others = "" if nearest(name, options) else f"; a variable of yours needs another beginning than {role}_"
-                    mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options) + others))
             if not checked.error_messages:
                 inputs[role] = plain(checked.validated_parameters)
         return inputs

@@ -26,7 +26,7 @@ _USES = """
     iter le len lt mod mul ne neg next or pos pow radd rand repr rmod rmul ror rsub setitem str sub truediv xor
 """
 
-BROKEN: Any = type("Broken", (), {f"__{use}__": _stop for use in _USES.split()})()
+BROKEN: Any = type("Broken", (), {**{f"__{use}__": _stop for use in _USES.split()}, "__deepcopy__": lambda self, _memo: self})()
 """It may be moved, and told by ``is``; nothing else."""
 
 
@@ -38,15 +38,16 @@ def attempt(part: Callable[..., Any], *arguments: Any) -> Any:
         return BROKEN
     except TypeError:
         # Functions written in C look at the type, and ask nothing of the value.
-        if not _holds_broken(arguments):
+        if not holds_broken(arguments):
             raise
         return BROKEN
 
 
-def _holds_broken(value: Any) -> bool:
+def holds_broken(value: Any) -> bool:
+    """Return whether anything in a value could not be read."""
     if isinstance(value, (list, tuple)):
-        return any(map(_holds_broken, value))
-    return value is BROKEN or (isinstance(value, Mapping) and any(map(_holds_broken, value.values())))
+        return any(map(holds_broken, value))
+    return value is BROKEN or (isinstance(value, Mapping) and any(map(holds_broken, value.values())))
 
 
 def readable(values: Iterable[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, Unusable
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
 
@@ -43,6 +43,11 @@ class Kind:
         raise NotImplementedError
 
 
+def _read(kind: Kind, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+    # What is broken already, such as a template that cannot be filled in, has been said.
+    return BROKEN if value is BROKEN else kind.read(value, path, mistakes)
+
+
 @dataclass(frozen=True)
 class Scalar(Kind):
     """A kind read by one function that returns the finished value or raises ValueError with the problem in words.
@@ -59,7 +64,9 @@ class Scalar(Kind):
         except ValueError as error:
             problem, _semicolon, remedy = str(error).partition("; ")
             mistakes.append(Mistake(path, problem, remedy))
-            return BROKEN
+        except Unusable:
+            pass  # a mapping or a list in which something is broken
+        return BROKEN
 
 
 @dataclass(frozen=True)
@@ -77,14 +84,14 @@ class ListOf(Kind):
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, (list, tuple)):
             if self.single and value is not None:
-                return [self.item.read(value, path, mistakes)]
+                return [_read(self.item, value, path, mistakes)]
             remedy = "make it an item of a list: begin it with '- '" if isinstance(value, Mapping) else f"write a list of {self.item.label}"
             mistakes.append(Mistake(path, f"{describe(value)} is not a list", remedy))
             return BROKEN
         if self.filled and not value:
             mistakes.append(Mistake(path, "empty", f"write a list of {self.item.label}, or leave the key out"))
             return BROKEN
-        return [self.item.read(item, join_path(path, index), mistakes) for index, item in enumerate(value)]
+        return [_read(self.item, item, join_path(path, index), mistakes) for index, item in enumerate(value)]
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class MapOf(Kind):
                 # Which of the known words was meant, nobody knows; so nobody can say what is missing.
                 misplaced = misplaced or bool(words)
                 continue
-            finished[key] = self.item.read(item, below, mistakes)
+            finished[key] = _read(self.item, item, below, mistakes)
         return BROKEN if misplaced else finished
 
 
@@ -214,7 +221,7 @@ class Record(Kind):
             if isinstance(one.kind, Record) and not one.kind.optional and one.default is None:
                 return one.kind.read({}, below, mistakes)
             return one.default() if callable(one.default) else one.default
-        return one.kind.read(given, below, mistakes)
+        return _read(one.kind, given, below, mistakes)
 
 
 def _no_mapping(value: object, described: str, path: str, remedy: str) -> Mistake:

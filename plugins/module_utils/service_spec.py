@@ -286,8 +286,7 @@ def finish_host(
         if name not in known_services:
             mistakes.append(Mistake(_placement_path(host, name), f"{name!r} is not in fleet_services", suggest(name, known_services)))
             continue
-        # What is in the catalogue but not here could not be read, and is reported already.
-        spec = finish_service(name, host, tier, fleet, mistakes, known_services, origins) if name in host.catalogue else None
+        spec = finish_service(name, host, tier, fleet, mistakes, known_services, origins)
         if spec is not None:
             finished[name] = spec
     mistakes.extend(_clashes(finished, origins))
@@ -301,8 +300,9 @@ def _placement_path(host: Host, service: str) -> str:
     for name in (*host.groups, host.name):
         entry = host.placement.get(name)
         items = [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []
-        if service in items:
-            return join_path(join_path("fleet_placement", name), items.index(service))
+        for index, item in numbered(items):
+            if item == service:
+                return join_path(join_path("fleet_placement", name), index)
     return "fleet_placement"
 
 
@@ -329,7 +329,7 @@ def finish_service(
             layer_path = join_path(join_path("fleet_overrides", layer), name)
             described = merge(described, override[name], path, layer_path, origins)
     found: list[Mistake] = []
-    spec = SERVICE.read(described, path, found)
+    spec = BROKEN if described is BROKEN else SERVICE.read(described, path, found)
     if spec is not BROKEN:
         spec["name"] = name
         _fill(spec)
@@ -1185,7 +1185,8 @@ def finish_tier(host: Host, mistakes: list[Mistake]) -> dict[str, Any]:
     """Return the finished tier of a host: its name and what ``fleet_tiers`` says about it."""
     name = tier_of(host, [])
     found: list[Mistake] = []
-    finished = TIER.read(host.tiers.get(name) or {}, join_path("fleet_tiers", name), found)
+    described = host.tiers.get(name)
+    finished = TIER.read({} if described is None or described is BROKEN else described, join_path("fleet_tiers", name), found)
     mistakes.extend(found)
     return {"name": name, **(TIER.read({}, "", []) if found else finished)}
 

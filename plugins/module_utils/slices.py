@@ -28,7 +28,7 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     unit_marks,
     unit_text,
 )
-from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, numbered, readable, value_at
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, holds_broken, numbered, readable, value_at
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
@@ -314,7 +314,7 @@ def _secret_text(spec: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 
 
 def _config_text(config: Mapping[str, Any], path: str, sources: Sources, mistakes: list[Mistake]) -> Any:
-    if any(config[key] is BROKEN for key in ("content", "template", "file")):
+    if holds_broken([config[key] for key in ("content", "template", "file")]):
         return None
     try:
         if config["template"] is not None:

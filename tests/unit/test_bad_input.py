@@ -53,7 +53,8 @@ fleet_services:
     account: {{user: second}}
     health: {{ready: "htp://x", deadline: soon}}
     backup: {{recipients: [age1nonsense]}}
-    environment: {{PEERS: "{{{{ nowhere_defined }}}}"}}
+    environment: {{PEERS: "{{{{ nowhere_defined }}}}", PATH: "/x:$PATH"}}
+    unit: {{after: ["{{{{ nowhere_defined }}}}", thrid]}}
     secrets:
       TOKEN: !vault |
         $ANSIBLE_VAULT;1.1;AES256
@@ -74,6 +75,9 @@ SAID = {
     "unknown placement": "fleet_placement.icn[2]: 'icn' is not in fleet_services",
     "circular placement": "circular placement: home1 → relay1 → home1",
     "undefined variable": "fleet_services.third.environment.PEERS: cannot be read for hosts home1, relay1: ",
+    "beside what is undefined": "fleet_services.third.unit.after[1]: 'thrid' is not in fleet_services",
+    "below what is undefined": "fleet_services.third.environment.PATH: $PATH is not filled in here, as there is no shell",
+    "wrong beside an unreadable vault": "fleet_services.third.health.deadline: 'soon' is not a duration",
     "unreadable vault": "fleet_services.third.secrets.TOKEN: cannot be read for hosts home1, relay1: ",
     "value of a role input": "firewall_logging: value of firewall_logging must be one of: ",
     "role input": "firewall_loging: unknown input of role firewall",

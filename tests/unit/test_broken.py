@@ -137,7 +137,7 @@ def related(one: str, other: str) -> bool:
 
 
 PLACES = list(places(RICH))
-NONSENSE = {"number": 1.5, "text": "no sense", "list": [["x"]], "mapping": {"nonsense": {}}}
+NONSENSE = {"number": 1.5, "mapping": {"nonsense": {}}}
 
 
 def test_the_service_has_every_key_and_no_mistake() -> None:
@@ -191,6 +191,12 @@ def test_f58_a_value_that_cannot_be_read_hides_no_other_mistake(path: tuple[Any,
         pytest.skip("spoilt already")
     independent = [one for one, place in expected.items() if path not in NEEDED.get(place, ()) and not related(written(place), written(path))]
     assert [one for one in independent if one not in errors] == []
+
+
+@pytest.mark.parametrize("path", PLACES, ids=written)
+def test_f58_what_could_not_even_be_templated_is_passed_over(path: tuple[Any, ...]) -> None:
+    """The join is told so by BROKEN in its place, and the template's own mistake is the only one."""
+    assert said(put(path, BROKEN, RICH)) == []
 
 
 def test_what_is_broken_stops_whoever_needs_it() -> None:
