@@ -148,18 +148,20 @@ class ActionModule(ActionBase):
         catalogues = {name: variables.catalogue() for name, variables in hosts.items()}
         self._fill_catalogues(fleet, hosts, catalogues)
         joined = service_spec.join(fleet, catalogues, mistakes)
-        mistakes.extend(_unreadable(hosts.values()))
         specs = {}
         of_drills = {}
         for name, variables in hosts.items():
             sources = slices.Sources(
-                template=variables.template_file, read=lambda path: self.read_text(path, "files"), find=lambda path: self.find(path, "files")
+                template=variables.template_file,
+                read=lambda path: self.read_text(path, "files"),
+                find=lambda path: self.find(path, "files"),
             )
             inputs = self._role_inputs(variables, mistakes)
             specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
             of_drills[name] = attempt(lambda inputs=inputs: {**inputs["backup"], **inputs["drill"]})
         origins = {name: one["origins"] for name, one in joined.items()}
         drill_slice.add_to(specs, of_drills, lambda path: self.read_text(path, "files"), mistakes, origins)
+        mistakes.extend(_unreadable(hosts.values()))
         if mistakes:
             result.update(failed=True, msg=str(InventoryError(mistakes)))
         else:

@@ -65,6 +65,7 @@ fleet_services:
         6564
 firewall_loging: high
 firewall_logging: loud
+release_proxy: "{{{{ nowhere_defined }}}}"
 """
 
 SAID = {
@@ -79,6 +80,7 @@ SAID = {
     "below what is undefined": "fleet_services.third.environment.PATH: $PATH is not filled in here, as there is no shell",
     "wrong beside an unreadable vault": "fleet_services.third.health.deadline: 'soon' is not a duration",
     "unreadable vault": "fleet_services.third.secrets.TOKEN: cannot be read for hosts home1, relay1: ",
+    "role input that cannot be read": "release_proxy: cannot be read for hosts home1, relay1: ",
     "value of a role input": "firewall_logging: value of firewall_logging must be one of: ",
     "role input": "firewall_loging: unknown input of role firewall",
 }
