@@ -155,6 +155,7 @@ class ActionModule(ActionBase):
                 template=variables.template_file,
                 read=lambda path: self.read_text(path, "files"),
                 find=lambda path: self.find(path, "files"),
+                addresses=fleet.addresses,
             )
             inputs = self._role_inputs(variables, mistakes)
             specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)

@@ -44,11 +44,15 @@ Inputs = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Sources:
-    """How the text of a user's own file comes in, and the absolute path of one; both raise FleetError."""
+    """How the text of a user's own file comes in, and the absolute path of one; both raise FleetError.
+
+    ``addresses`` returns those behind a group or host of the inventory, or raises ValueError (see ``service_spec.Fleet``).
+    """
 
     template: Callable[[str], str]
     read: Callable[[str], str]
     find: Callable[[str], str]
+    addresses: Callable[[str], list[str]] = lambda source: [source]
 
 
 def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
 def _slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
     services = joined["services"]
     mistakes.extend(readable(attempt(firewall_mistakes, inputs["firewall"])))
+    firewall = attempt(with_addresses, inputs["firewall"], sources.addresses, mistakes)
     files = {service: config_paths(spec, sources, mistakes) for service, spec in services.items()}
     unit = attempt(unit_slice, services, files, inputs["unit"], mistakes)
     return {
@@ -80,7 +85,7 @@ def _slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: 
         "release": readable(attempt(release, spec, inputs["release"], sources, mistakes) for spec in services.values()),
         "config": attempt(_config_slice, services, files),
         "unit": unit,
-        "firewall": attempt(firewall_slice, services, inputs["firewall"]),
+        "firewall": attempt(firewall_slice, services, firewall),
         "backup": attempt(
             backup_slice.backup_slice, name, services, inputs["backup"], value_at(inputs, "unit", "unit_exposure_max"), sources.read, mistakes
         ),
@@ -484,24 +489,46 @@ def _host_rule(one: Mapping[str, Any], proto: str, source: str) -> dict[str, str
     return _rule(one["action"], str(one["port"]).replace("-", ":"), proto, source, f"host/{one['name']}", one["interface"])
 
 
+def with_addresses(inputs: Mapping[str, Any], addresses: Callable[[str], list[str]], mistakes: list[Mistake]) -> dict[str, Any]:
+    """Return the inputs of the firewall with the addresses of the groups and hosts that they let in."""
+
+    def resolve(given: Iterable[str], path: str) -> list[str]:
+        found = []
+        for index, source in enumerate(given):
+            try:
+                found += addresses(source)
+            except ValueError as error:
+                problem, _semicolon, remedy = str(error).partition("; ")
+                mistakes.append(Mistake(join_path(path, index), problem, remedy))
+        return list(dict.fromkeys(found))
+
+    rules = [{**one, "from": resolve(one["from"], f"firewall_rules[{index}].from")} for index, one in enumerate(inputs["firewall_rules"])]
+    return {**inputs, "firewall_rules": rules, "firewall_ssh_from": resolve(inputs["firewall_ssh_from"], "firewall_ssh_from")}
+
+
 def firewall_mistakes(inputs: Mapping[str, Any]) -> list[Mistake]:
     """Return what is wrong with the host's own rules, which the host would say of one rule at a time."""
     found = []
     for index, one in enumerate(inputs["firewall_rules"]):
-        for place, source in enumerate(one["from"] or ["any"]):
+        for place, source in _plain_sources(one["from"]) or [(0, "any")]:
             keys = {"owner": "name", "source": f"from[{place}]"}
             found += [
                 Mistake(f"firewall_rules[{index}].{keys.get(key, key)}", problem, remedy)
                 for key, problem, remedy in firewall_formats.complaints(_host_rule(one, "any", source))
             ]
     for name, key in (("firewall_ssh_ports", "port"), ("firewall_ssh_from", "source")):
-        for index, value in enumerate(inputs[name]):
-            rule = {**_rule("allow", "22", "tcp", "any", "host/ssh"), key: str(value)}
+        for index, value in _plain_sources(map(str, inputs[name])):
+            rule = {**_rule("allow", "22", "tcp", "any", "host/ssh"), key: value}
             found += [Mistake(f"{name}[{index}]", problem, remedy) for _key, problem, remedy in firewall_formats.complaints(rule)]
     shortest = firewall_formats.SHORTEST_CONFIRMATION_SECONDS
     if inputs["firewall_confirm_seconds"] < shortest:
         found.append(Mistake("firewall_confirm_seconds", f"{inputs['firewall_confirm_seconds']} is too short", f"write {shortest} or more"))
     return found
+
+
+def _plain_sources(sources: Iterable[str]) -> list[tuple[int, str]]:
+    """Return what is no group or host of the inventory, with its place."""
+    return [(index, source) for index, source in enumerate(sources) if not source.startswith(("group:", "host:"))]
 
 
 def _rule(action: str, port: str, proto: str, source: str, owner: str, interface: str = "") -> dict[str, str]:

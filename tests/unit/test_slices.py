@@ -110,9 +110,10 @@ def missing(path: str) -> str:
 
 def sliced(inputs: dict[str, Any] = INPUTS, **parts: Any) -> list[str]:
     """Return what is said about a fleet by the join and by the slices of its hosts."""
-    joined, mistakes = fleets.join(fleets.fleet(**parts))
+    fleet = fleets.fleet(**parts)
+    joined, mistakes = fleets.join(fleet)
     for name, host in joined.items():
-        slices.slices(name, fleets.ADDRESSES[name], host, inputs, slices.Sources(missing, missing, missing), mistakes)
+        slices.slices(name, fleets.ADDRESSES[name], host, inputs, slices.Sources(missing, missing, missing, fleet.addresses), mistakes)
     return [str(one) for one in InventoryError(mistakes).mistakes]
 
 
@@ -167,11 +168,11 @@ def test_what_is_asked_of_systemd_on_the_host_is_named_as_it_was_written() -> No
     ("inputs", "said"),
     [
         pytest.param({}, [], id="nothing"),
-        pytest.param({"firewall_rules": [{"port": "8000-8010", "from": ["192.0.2.0/24", "2001:db8::1"]}]}, [], id="as-it-should-be"),
+        pytest.param({"firewall_rules": [{"port": "8000-8010", "from": ["192.0.2.0/24", "2001:db8::1", "group:icn"]}]}, [], id="as-it-should-be"),
         pytest.param(
-            {"firewall_rules": [{}, {"name": "a b", "port": "http", "from": ["any", "group:icn"], "interface": "eth0:1"}]},
+            {"firewall_rules": [{}, {"name": "a b", "port": "http", "from": ["any", "group:icm"], "interface": "eth0:1"}]},
             [
-                "firewall_rules[1].from[1]: source 'group:icn' is not an address\n  → write any, 192.0.2.7 or 192.0.2.0/24",
+                "firewall_rules[1].from[1]: no inventory group is called 'icm'\n  → did you mean 'icn'?",
                 "firewall_rules[1].interface: interface 'eth0:1' is not the name of an interface\n  → write it like eth0, as ip link lists it",
                 "firewall_rules[1].name: 'host/a b' cannot mark a rule\n  → an owner is made of letters, digits and ._/:@+-, like node/libp2p",
                 "firewall_rules[1].port: port 'http' is not a port\n  → write 4001, 8000:8010 or any",
@@ -205,3 +206,9 @@ def test_of_services_that_share_an_account_each_may_say_a_part() -> None:
     assert [{key: user[key] for key in ("name", "uid", "home", "groups")} for user in wanted["users"]] == [
         {"name": "x", "uid": 900, "home": "/srv/x", "groups": ["video"]}
     ]
+
+
+def test_groups_of_the_inventory_may_be_let_in_by_rules_of_the_host() -> None:
+    inputs = {**INPUTS["firewall"], "firewall_ssh_from": ["group:monitoring", "192.0.2.9"]}
+    resolved = slices.with_addresses(inputs, fleets.fleet().addresses, [])
+    assert [rule["source"] for rule in slices.firewall_slice({}, resolved)["rules"]] == ["192.0.2.9", "2001:db8::9"]
