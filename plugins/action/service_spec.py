@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -21,8 +22,9 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, service_spec, slices
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, holds_broken
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import describe, nearest, suggest
 from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET
 
@@ -62,18 +64,20 @@ class Variables:
 
     def get(self, name: str) -> Any:
         """Return a variable, templated; None when it is not set or cannot be read (then a mistake says so)."""
-        return self.templated(self.values.get(name), name)
+        found = self.templated(self.values.get(name), name)
+        return None if holds_broken(found) else found
 
     def templated(self, value: Any, path: str) -> Any:
-        """Return ``value`` with its templates filled in for this host; None, and a mistake, when that fails."""
+        """Return ``value`` with its templates filled in for this host; BROKEN, and a mistake, in the place of each for which that fails."""
         try:
             return plain(self._templar.template(value))
         except AnsibleError as error:
             before = len(self.unreadable)
-            self._blame(value, path)
-            if len(self.unreadable) == before:
-                self._note(path, error)
-            return None
+            found = self._in_parts(value, path)
+            if len(self.unreadable) > before:
+                return found
+            self._note(path, error)
+            return BROKEN
 
     def catalogue(self) -> dict[str, Any]:
         """Return the raw catalogue by service; entries are templated one by one, so that a host pays only for its own."""
@@ -86,9 +90,9 @@ class Variables:
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         """Return a variable of the fleet, templated; empty when it is not set or no mapping (then a mistake says so)."""
-        found = self.get(name) or {}
-        if isinstance(found, Mapping):
-            return found
+        found = self.templated(self.values.get(name), name)
+        if found is None or found is BROKEN or isinstance(found, Mapping):
+            return found if isinstance(found, Mapping) else {}
         FLEET.fields[name].kind.read(found, name, self._mistakes)
         return {}
 
@@ -98,21 +102,19 @@ class Variables:
         try:
             return str(self._templar.template(_trusted(text)))
         except AnsibleError as error:
-            raise FleetError(f"template {path} cannot be rendered for host {self.host}: {_first_line(error)}") from error
+            raise FleetError(f"template {path} cannot be rendered for {HOSTS}: {_first_line(error)}") from error
 
-    def _blame(self, value: Any, path: str) -> None:
-        """Find the leaves that cannot be templated, and say so at their own paths."""
+    def _in_parts(self, value: Any, path: str) -> Any:
+        """Return a value of which something cannot be templated, leaf by leaf."""
         if isinstance(value, Mapping):
-            for key, item in value.items():
-                self._blame(item, join_path(path, key))
-        elif isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                self._blame(item, join_path(path, index))
-        else:
-            try:
-                plain(self._templar.template(value))
-            except AnsibleError as error:
-                self._note(path, error)
+            return {plain(key): self._in_parts(item, join_path(path, key)) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._in_parts(item, join_path(path, index)) for index, item in enumerate(value)]
+        try:
+            return plain(self._templar.template(value))
+        except AnsibleError as error:
+            self._note(path, error)
+            return BROKEN
 
     def _note(self, path: str, error: AnsibleError) -> None:
         said = _first_line(error)
@@ -146,18 +148,21 @@ class ActionModule(ActionBase):
         catalogues = {name: variables.catalogue() for name, variables in hosts.items()}
         self._fill_catalogues(fleet, hosts, catalogues)
         joined = service_spec.join(fleet, catalogues, mistakes)
-        mistakes.extend(_unreadable(hosts.values()))
         specs = {}
         of_drills = {}
         for name, variables in hosts.items():
             sources = slices.Sources(
-                template=variables.template_file, read=lambda path: self.read_text(path, "files"), find=lambda path: self.find(path, "files")
+                template=variables.template_file,
+                read=lambda path: self.read_text(path, "files"),
+                find=lambda path: self.find(path, "files"),
+                addresses=fleet.addresses,
             )
             inputs = self._role_inputs(variables, mistakes)
-            if inputs is not None:
-                specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
-                of_drills[name] = {**inputs["backup"], **inputs["drill"]}
-        drill_slice.add_to(specs, of_drills, lambda path: self.read_text(path, "files"), mistakes)
+            specs[name] = slices.slices(name, fleet.hosts[name].addresses, joined[name], inputs, sources, mistakes)
+            of_drills[name] = attempt(lambda inputs=inputs: {**inputs["backup"], **inputs["drill"]})
+        origins = {name: one["origins"] for name, one in joined.items()}
+        drill_slice.add_to(specs, of_drills, lambda path: self.read_text(path, "files"), mistakes, origins)
+        mistakes.extend(_unreadable(hosts.values()))
         if mistakes:
             result.update(failed=True, msg=str(InventoryError(mistakes)))
         else:
@@ -220,32 +225,31 @@ class ActionModule(ActionBase):
         for name, host in fleet.hosts.items():
             wanted = [service for service in service_spec.services_of(host, []) if service in catalogues[name]]
             read = {service: hosts[name].templated(catalogues[name][service], join_path("fleet_services", service)) for service in wanted}
-            # What could not be read is reported as such; a description that is null is a mistake of its own.
-            host.catalogue = {service: value for service, value in read.items() if value is not None or catalogues[name][service] is None}
+            host.catalogue = read
 
     @staticmethod
-    def _role_inputs(variables: Variables, mistakes: list[Mistake]) -> Any:
-        """Return the inputs of every role, validated and with their defaults; None when one is wrong."""
-        inputs = {}
+    def _role_inputs(variables: Variables, mistakes: list[Mistake]) -> dict[str, Any]:
+        """Return the inputs of every role, validated and with their defaults; BROKEN for a role of which one is wrong."""
+        inputs = dict.fromkeys(ROLES_WITH_INPUTS, BROKEN)
         for role in ROLES_WITH_INPUTS:
             options = role_options(role)
-            given = {name: variables.get(name) for name in options if name in variables.values}
-            try:
-                checked = ArgumentSpecValidator(options).validate(given)
-            except (AttributeError, TypeError) as error:  # some types that are wrong, the validator does not expect
-                mistakes.append(
-                    Mistake(f"{role}_* of host {variables.host}", f"has a wrong type ({error})", f"see docs/reference/roles.md, role {role}")
-                )
-                continue
-            for message in checked.error_messages:
-                mistakes.append(Mistake(f"{role}_* of host {variables.host}", message, f"see docs/reference/roles.md, role {role}"))
             for name in variables.names():
                 if name.startswith(f"{role}_") and name not in options and name not in (*PLUGIN_VARIABLES, *PLAYBOOK_VARIABLES):
                     others = "" if nearest(name, options) else f"; a variable of yours needs another beginning than {role}_"
                     mistakes.append(Mistake(name, f"unknown input of role {role}", suggest(name, options) + others))
+            before = len(variables.unreadable)
+            given = {name: variables.get(name) for name in options if name in variables.values}
+            if len(variables.unreadable) > before:
+                continue
+            try:
+                checked = ArgumentSpecValidator(options).validate(given)
+            except (AttributeError, TypeError) as error:  # some types that are wrong, the validator does not expect
+                mistakes.append(_input_mistake(role, f"has a wrong type ({error})", options, variables.host))
+                continue
+            mistakes.extend(_input_mistake(role, message, options, variables.host) for message in checked.error_messages)
             if not checked.error_messages:
                 inputs[role] = plain(checked.validated_parameters)
-        return inputs if len(inputs) == len(ROLES_WITH_INPUTS) else None
+        return inputs
 
     def find(self, path: str, folder: str) -> str:
         """Return the absolute path of a file of the user's: absolute, or below the playbook's or an inventory's directory."""
@@ -272,6 +276,12 @@ class ActionModule(ActionBase):
         return [source if os.path.isdir(source) else os.path.dirname(source) for source in map(str, sources) if os.path.exists(source)]
 
 
+def _input_mistake(role: str, said: str, options: Iterable[str], host: str) -> Mistake:
+    """Return what Ansible's validator said of a role's inputs as a mistake of the input that it names."""
+    named = [name for name in options if re.search(rf"\b{name}\b", said)]
+    return Mistake(named[0] if named else f"{role}_*", f"{said} ({HOSTS})", f"see docs/reference/roles.md, role {role}", host)
+
+
 def warnings_of(fleet: service_spec.Fleet, specs: Mapping[str, Mapping[str, Any]], *, whole: bool) -> list[str]:
     """Return what is no mistake of the inventory, but hardly meant; ``whole``: for all roles, not for one that is used alone."""
     found = []
@@ -293,14 +303,11 @@ def _trusted(text: str) -> str:
 
 
 def _unreadable(hosts: Iterable[Variables]) -> list[Mistake]:
-    """Return what could not be read as mistakes, each said once, for all hosts that have it."""
-    by_mistake: dict[tuple[str, str, str], list[str]] = {}
-    for variables in hosts:
-        for key in variables.unreadable:
-            by_mistake.setdefault(key, []).append(variables.host)
+    """Return what could not be read as mistakes of the hosts for which it could not."""
     return [
-        Mistake(path, f"cannot be read for host{'s' if len(names) > 1 else ''} {', '.join(names)}: {said}", remedy)
-        for (path, said, remedy), names in by_mistake.items()
+        Mistake(path, f"cannot be read for {HOSTS}: {said}", remedy, variables.host)
+        for variables in hosts
+        for path, said, remedy in variables.unreadable
     ]
 
 

@@ -17,7 +17,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_formats, backup_names, backup_spec, backup_units, object_store, unit_file
+from ansible_collections.hearth.fleet.plugins.module_utils import (
+    backup_formats,
+    backup_names,
+    backup_spec,
+    backup_units,
+    object_store,
+    unit_file,
+    unit_text,
+)
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, readable
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.unit_marks import UNITS
 
@@ -46,34 +55,26 @@ def backup_slice(
     of the controller, or raises FleetError.
     """
     described = [(spec, name, one) for spec in services.values() for name, one in backup_spec.sets_of(spec).items()]
-    found: dict[str, Any] = {"sets": [_set(host, *one) for one in described], "jobs": [], "packages": {}, "paths": [], "units": [], "timers": []}
+    found: dict[str, Any] = {
+        "sets": readable(attempt(_set, host, *one) for one in described),
+        "jobs": [],
+        "packages": {},
+        "paths": [],
+        "units": [],
+        "timers": [],
+    }
     store = _store(inputs, read, mistakes)
     if store is None:
         return {**found, "check": None}
     recipients = _recipients(inputs["backup_recipients"], mistakes)
-    candidates = []
+    candidates: list[dict[str, Any]] = []
     for spec, name, one in described:
-        path = _path_of(spec, name)
-        to = list(dict.fromkeys([*recipients, *one["recipients"]]))
-        if not to:
-            mistakes.append(
-                Mistake(f"{path}.recipients", "there is nobody to encrypt for", "set backup_recipients, the public keys of your identities")
-            )
-        found["jobs"].append(_order(host, spec, name, one, store, to, inputs))
-        try:
-            texts = backup_units.render(spec, name, one, endpoint=store["endpoint"], on_failure=inputs["backup_on_failure"])
-        except FleetError as error:
-            said, _arrow, remedy = str(error).partition("\n  → ")
-            where, _colon, problem = said.partition(": ")
-            mistakes.append(Mistake(where, problem, remedy))
-            continue
-        job = backup_names.job_of(spec["name"], name)
-        limit = max(exposure_max, backup_units.ROOT_EXPOSURE_MAX) if one["user"] == "root" else exposure_max
-        names = {kind: backup_units.unit_name(job, kind) for kind in texts}
-        candidates += [{"name": names[kind], "content": text, "service": spec["name"], "exposure_max": limit} for kind, text in texts.items()]
-        found["units"] += names.values()
-        found["timers"] += [names[kind] for kind in backup_units.kinds(one)]
-    if not described:
+        to = attempt(_recipients_of, recipients, one, _path_of(spec, name), mistakes)
+        found["jobs"].append(attempt(_order, host, spec, name, one, store, to, inputs))
+        for key, units in readable(attempt(_units, spec, name, one, store, inputs, exposure_max, mistakes)):
+            (candidates if key == "candidates" else found["timers"]).extend(units)
+    found["jobs"], found["units"] = readable(found["jobs"]), [one["name"] for one in candidates]
+    if not described or store is BROKEN or recipients is BROKEN:
         return {**found, "check": None}
     paths = [
         *_directories(),
@@ -83,6 +84,35 @@ def backup_slice(
         *_links(found["timers"], {one["name"]: one["service"] for one in candidates}),
     ]
     return {**found, "packages": PACKAGES, "paths": paths, "check": _check(host, described, candidates, store, inputs)}
+
+
+def _recipients_of(recipients: list[str], one: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> list[str]:
+    to = list(dict.fromkeys([*recipients, *one["recipients"]]))
+    if not to:
+        mistakes.append(Mistake(f"{path}.recipients", "there is nobody to encrypt for", "set backup_recipients, the public keys of your identities"))
+    return to
+
+
+def _units(
+    spec: Mapping[str, Any],
+    name: str,
+    one: Mapping[str, Any],
+    store: Mapping[str, Any],
+    inputs: Inputs,
+    exposure_max: float,
+    mistakes: list[Mistake],
+) -> list[tuple[str, list[Any]]]:
+    """Return ``candidates``, the units of a set, and the names of those that start it, ``timers``."""
+    try:
+        texts = backup_units.render(spec, name, one, endpoint=store["endpoint"], on_failure=inputs["backup_on_failure"])
+    except FleetError as error:
+        mistakes.extend(unit_text.mistakes_of(error))
+        return []
+    job = backup_names.job_of(spec["name"], name)
+    limit = max(exposure_max, backup_units.ROOT_EXPOSURE_MAX) if one["user"] == "root" else exposure_max
+    names = {kind: backup_units.unit_name(job, kind) for kind in texts}
+    candidates = [{"name": names[kind], "content": text, "service": spec["name"], "exposure_max": limit} for kind, text in texts.items()]
+    return [("candidates", candidates), ("timers", [names[kind] for kind in backup_units.kinds(one)])]
 
 
 def without_content(wanted: Mapping[str, Any], bare: Callable[[Iterable[Mapping[str, Any]]], list[dict[str, Any]]]) -> dict[str, Any]:
@@ -141,8 +171,8 @@ def unstored(specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted({one["service"] for backup in backups for one in backup["sets"]})
 
 
-def _store(inputs: Inputs, read: Callable[[str], str], mistakes: list[Mistake]) -> dict[str, Any] | None:
-    """Return the store, checked, with the text of its ``ca``; None where there is none, or it is wrong."""
+def _store(inputs: Inputs, read: Callable[[str], str], mistakes: list[Mistake]) -> Any:
+    """Return the store, checked, with the text of its ``ca``; None where there is none, BROKEN where it is wrong."""
     given = {key: value for key, value in inputs["backup_store"].items() if value is not None}
     before = len(mistakes)
     _check_texts(inputs, mistakes)
@@ -168,7 +198,7 @@ def _store(inputs: Inputs, read: Callable[[str], str], mistakes: list[Mistake]) 
             mistakes.append(Mistake(name, "missing, but backup_store names a store", "write the write-only credentials of the hosts, from a vault"))
         elif not re.fullmatch(r"[!-~]+", inputs[name]):
             mistakes.append(Mistake(name, "has spaces or characters that no key has (its value is not shown)", "copy it again"))
-    return store if len(mistakes) == before else None
+    return store if len(mistakes) == before else BROKEN
 
 
 def _check_texts(inputs: Inputs, mistakes: list[Mistake]) -> None:
@@ -217,15 +247,16 @@ def _ca(path: str, read: Callable[[str], str], mistakes: list[Mistake]) -> str:
     return text
 
 
-def _recipients(given: Iterable[str], mistakes: list[Mistake]) -> list[str]:
-    found = []
+def _recipients(given: Iterable[str], mistakes: list[Mistake]) -> Any:
+    """Return the recipients of all backups; BROKEN where one of them is wrong, as it was meant to be one."""
+    found, before = [], len(mistakes)
     for index, value in enumerate(given):
         try:
             found.append(backup_formats.recipient(value))
         except ValueError as error:
             problem, _semicolon, remedy = str(error).partition("; ")
             mistakes.append(Mistake(f"backup_recipients[{index}]", problem, remedy))
-    return found
+    return found if len(mistakes) == before else BROKEN
 
 
 # What lies on the host

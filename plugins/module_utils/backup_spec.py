@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_formats
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, numbered, readable
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 
 DATA = "data"
@@ -32,22 +33,27 @@ def fill(spec: Mapping[str, Any]) -> None:
     """Fill the defaults that depend on other keys: how old a backup may become, and which account makes it."""
     for _name, _path, one in _sets(spec, ""):
         if one["max_age"] is None:
-            one["max_age"] = backup_formats.max_age(one["schedule"])
+            one["max_age"] = attempt(backup_formats.max_age, one["schedule"])
         if one["user"] is None:
-            reads = [*(database["path"] for database in one["databases"]), *one["files"]]
-            one["user"] = spec["account"]["user"] if all(root_of(spec, path) for path in reads) else "root"
+            one["user"] = attempt(_default_user, spec, one)
+
+
+def _default_user(spec: Mapping[str, Any], one: Mapping[str, Any]) -> Any:
+    reads = [*(database["path"] for database in one["databases"]), *one["files"]]
+    return spec["account"]["user"] if all(root_of(spec, path) for path in reads) else "root"
 
 
 def check(spec: Mapping[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check what depends on several keys of a set, or on the service's directories."""
     if spec["backup"] is None:
         return
-    for name in spec["backup"]["more"]:
+    for name in readable(spec["backup"]["more"]):
         if name == DATA:
             remedy = "write its keys directly under backup, or give it another name"
             mistakes.append(Mistake(f"{path}.backup.more.{name}", "is what stands directly under backup already", remedy))
     for _name, where, one in _sets(spec, f"{path}.backup"):
-        _check_set(spec, one, where, mistakes)
+        for check in (_check_content, _check_databases, _check_command, _check_schedule, _check_user):
+            attempt(check, spec, one, where, mistakes)
 
 
 def root_of(spec: Mapping[str, Any], path: str) -> str:
@@ -62,30 +68,45 @@ def _roots(spec: Mapping[str, Any]) -> list[str]:
 def _sets(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each set with its name and its inventory path. Where only ``more`` says something, there is no set ``data``."""
     backup = spec["backup"]
-    if backup is None:
+    if backup is None or backup is BROKEN:
         return
-    if not _is_empty(backup) or not backup["more"]:
+    more = {} if backup["more"] is BROKEN else backup["more"]
+    if attempt(_is_empty, backup) is not True or not more:
         yield DATA, path, backup
-    for name, one in backup["more"].items():
-        yield name, join_path(f"{path}.more", name), one
+    for name, one in more.items():
+        if one is not BROKEN:
+            yield name, join_path(f"{path}.more", name), one
 
 
 def _is_empty(one: Mapping[str, Any]) -> bool:
     return not (one["databases"] or one["files"] or one["command"])
 
 
-def _check_set(spec: Mapping[str, Any], one: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+def _check_content(_spec: Mapping[str, Any], one: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
     if _is_empty(one):
         mistakes.append(Mistake(path, "there is nothing in it", "write databases, files or command, or leave it out"))
-    for index, database in enumerate(one["databases"]):
-        if not root_of(spec, database["path"]):
+
+
+def _check_databases(spec: Mapping[str, Any], one: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    for index, database in numbered(one["databases"]):
+        root = attempt(root_of, spec, database["path"])
+        if root is not BROKEN and not root:
             problem = f"{database['path']} is outside the service's directories"
             mistakes.append(Mistake(f"{path}.databases[{index}].path", problem, f"they are: {', '.join(_roots(spec))}"))
+
+
+def _check_command(_spec: Mapping[str, Any], one: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
     if one["command"] and not any("{output}" in word for word in one["command"]):
         mistakes.append(Mistake(f"{path}.command", "does not say where the backup goes", "write {output} in its place"))
+
+
+def _check_schedule(_spec: Mapping[str, Any], one: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
     if one["schedule"] == backup_formats.CHANGES and not one["files"]:
         remedy = "name the files whose change is waited for, or write hourly, daily, weekly or monthly"
         mistakes.append(Mistake(f"{path}.schedule", "there are no files that could change", remedy))
+
+
+def _check_user(spec: Mapping[str, Any], one: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
     account = spec["account"]["user"]
     if one["user"] not in (None, "root", account):
         mistakes.append(Mistake(f"{path}.user", f"{one['user']!r} is neither root nor the service's account", f"write root or {account}"))

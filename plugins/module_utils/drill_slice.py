@@ -28,8 +28,10 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     unit_file,
     versions,
 )
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import attempt, readable, value_at
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.unit_marks import UNITS
 
 CONFIG = "/etc/hearth/drill"
@@ -55,19 +57,28 @@ def nothing() -> dict[str, Any]:
     return {"packages": {}, "releases": [], "paths": [], "units": [], "timers": []}
 
 
-def add_to(specs: Mapping[str, dict[str, Any]], inputs: Mapping[str, Inputs], read: Callable[[str], str], mistakes: list[Mistake]) -> None:
+def add_to(
+    specs: Mapping[str, dict[str, Any]],
+    inputs: Mapping[str, Inputs],
+    read: Callable[[str], str],
+    mistakes: list[Mistake],
+    origins: Mapping[str, Mapping[str, str]],
+) -> None:
     """Give every host its slice ``drill``, and each runner the account in which daemons are started.
 
-    ``specs`` are the other slices of all hosts, ``inputs`` those of the roles drill and backup, together, by host.
+    ``specs`` are the other slices of all hosts, ``inputs`` those of the roles drill and backup, together, by host; so are
+    ``origins``, what of the services was written in overrides (see ``service_spec.merge``).
     """
     for name, spec in specs.items():
-        runs = inputs[name]["drill_runner"]
-        spec["drill"] = drill_slice(name, specs, inputs[name], read, mistakes) if runs else nothing()
+        runs = value_at(inputs, name, "drill_runner") is True
+        spec["drill"] = attempt(drill_slice, name, specs, inputs[name], read, mistakes, origins) if runs else nothing()
         if runs:
-            spec["account"] = _with_account(spec["account"])
+            spec["account"] = attempt(_with_account, spec["account"])
 
 
-def drill_slice(runner: str, specs: Specs, inputs: Inputs, read: Callable[[str], str], mistakes: list[Mistake]) -> dict[str, Any]:
+def drill_slice(
+    runner: str, specs: Specs, inputs: Inputs, read: Callable[[str], str], mistakes: list[Mistake], origins: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
     """Return what a runner needs: ``packages``, ``releases``, ``paths``, ``units`` and ``timers``, as ``backup_slice`` has them."""
     before = len(mistakes)
     mistakes += _input_mistakes(runner, inputs)
@@ -76,13 +87,22 @@ def drill_slice(runner: str, specs: Specs, inputs: Inputs, read: Callable[[str],
         return nothing()
     wanted = {key: str(store.get(key) or "") for key in _STORE_KEYS}
     wanted["prefix"] = wanted["prefix"].strip("/")
-    jobs = [(name, job) for name in sorted(specs) for job in specs[name]["backup"]["jobs"] if all(job[key] == wanted[key] for key in _STORE_KEYS)]
+    jobs = [
+        (name, job)
+        for name in sorted(specs)
+        for job in readable(value_at(specs[name], "backup", "jobs"))
+        if all(job[key] == wanted[key] for key in _STORE_KEYS)
+    ]
     chosen = [(name, job) for name, job in jobs if _drill_of(specs[name], job)["enabled"]]
-    orders = [order_of(specs[name], job, mistakes) for name, job in chosen]
+    orders = []
+    for name, job in chosen:
+        found: list[Mistake] = []
+        orders.append(attempt(order_of, specs[name], job, found))
+        mistakes.extend(where_written(one, origins[name]) for one in found)
     try:
         conf, ca = _conf(store, inputs), read(store["ca"]) if store.get("ca") else ""
     except FleetError as error:
-        mistakes.append(Mistake("backup_store", f"cannot be read by the drills of host {runner}: {error}"))
+        mistakes.append(Mistake("backup_store", f"cannot be read by the drills of {HOSTS}: {error}", host=runner))
         return nothing()
     releases = _releases(specs, sorted({order["service"] for order in orders if order["start"]}))
     for order in orders:
@@ -119,7 +139,7 @@ def _input_mistakes(runner: str, inputs: Inputs) -> list[Mistake]:
 
     def want(name: str, *, right: bool, problem: str, remedy: str) -> None:
         if not right:
-            found.append(Mistake(name, f"{problem} (host {runner})", remedy))
+            found.append(Mistake(name, f"{problem} ({HOSTS})", remedy, runner))
 
     identity = inputs["drill_identity"]
     remedy = "write the text of the drill's own identity, from a vault; playbooks/keys.yml makes one"

@@ -24,27 +24,53 @@ class FleetError(Exception):
     """That of a command of ``hearthctl`` which ends with this error."""
 
 
+HOSTS = "<the hosts>"
+"""Stands in the problem of a mistake for the hosts that have it."""
+
+_NAMED_HOSTS = 4
+"""So many hosts are named before the rest is counted."""
+
+
 class Mistake(NamedTuple):
     """One mistake in the inventory.
 
     ``path`` is the inventory path of the key (``fleet_services.icnd.ports[0].proto``), ``problem`` what is wrong with it,
-    ``remedy`` what to write instead (may be empty).
+    ``remedy`` what to write instead (may be empty), and ``host`` the one that has it, if not all have. A problem that names
+    the host says ``HOSTS`` in its place, so that the same mistake of many hosts is said once.
     """
 
     path: str
     problem: str
     remedy: str = ""
+    host: str = ""
 
     def __str__(self) -> str:
-        said = f"{self.path}: {self.problem}"
+        problem = self.problem.replace(HOSTS, f"host {self.host}") if self.host else self.problem
+        said = f"{self.path}: {problem}"
         return f"{said}\n  → {self.remedy}" if self.remedy else said
+
+
+def said_once(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """Return each mistake once, for all hosts that have it, in the order of their paths."""
+    hosts: dict[Mistake, set[str]] = {}
+    for one in mistakes:
+        hosts.setdefault(one._replace(host=""), set()).add(one.host)
+    return sorted(one._replace(problem=one.problem.replace(HOSTS, hosts_text(names - {""}))) for one, names in hosts.items())
+
+
+def hosts_text(names: Iterable[str]) -> str:
+    """Return hosts as a text names them: ``host a``, ``hosts a, b``, ``hosts a, b, c and 37 more``."""
+    known = sorted(names)
+    if len(known) > _NAMED_HOSTS:
+        return f"hosts {', '.join(known[: _NAMED_HOSTS - 1])} and {len(known) - _NAMED_HOSTS + 1} more"
+    return f"host{'' if len(known) == 1 else 's'} {', '.join(known)}"
 
 
 class InventoryError(FleetError):
     """All mistakes that one look at the inventory found, each once, in the order of their paths."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = sorted(set(mistakes))
+        self.mistakes = said_once(mistakes)
         count = len(self.mistakes)
         heading = f"{count} mistake{'s' if count != 1 else ''} in the inventory; no host was touched:"
         super().__init__("\n".join([heading, *(str(mistake) for mistake in self.mistakes)]))

@@ -89,16 +89,16 @@ def directives(spec: Mapping[str, Any]) -> list[Directive]:
     sandbox = spec["sandbox"]
     _require_known(sandbox, {*SWITCHES, *OTHER_KEYS}, f"{where}.sandbox")
     _require_known(spec["resources"], set(LIMITS), f"{where}.resources")
-    return [
-        *_files(spec, where),
-        *_devices(sandbox, where),
-        *_kernel(sandbox),
-        *_processes(sandbox),
-        *_privileges(sandbox),
-        *_system_calls(sandbox, where),
-        *_network(spec, where),
-        *_limits(spec["resources"]),
-    ]
+    return unit_text.collect(
+        (_files, spec, where),
+        (_devices, sandbox, where),
+        (_kernel, sandbox),
+        (_processes, sandbox),
+        (_privileges, sandbox),
+        (_system_calls, sandbox, where),
+        (_network, spec, where),
+        (_limits, spec["resources"]),
+    )
 
 
 def _require_known(given: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -4,7 +4,8 @@
 """A small schema language: it checks a value, fills its defaults, and reports every mistake with its path.
 
 A *kind* knows how to read one sort of value: ``kind.read(value, path, mistakes)`` returns the finished value, or records
-what is wrong and returns None. Records are kinds built of named fields; reference documentation is generated from them.
+what is wrong and returns ``BROKEN`` in its place; so does what holds it, which can be checked further. Records are kinds built of
+named fields; reference documentation is generated from them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, Unusable
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
 
@@ -37,8 +39,13 @@ class Kind:
     label: str
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
-        """Return the finished value; on a mistake, append to ``mistakes`` and return None."""
+        """Return the finished value; on a mistake, append to ``mistakes`` and return BROKEN, or what is sound of it."""
         raise NotImplementedError
+
+
+def _read(kind: Kind, value: Any, path: str, mistakes: list[Mistake]) -> Any:
+    # What is broken already, such as a template that cannot be filled in, has been said.
+    return BROKEN if value is BROKEN else kind.read(value, path, mistakes)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,9 @@ class Scalar(Kind):
         except ValueError as error:
             problem, _semicolon, remedy = str(error).partition("; ")
             mistakes.append(Mistake(path, problem, remedy))
-            return None
+        except Unusable:
+            pass  # a mapping or a list in which something is broken
+        return BROKEN
 
 
 @dataclass(frozen=True)
@@ -75,14 +84,14 @@ class ListOf(Kind):
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, (list, tuple)):
             if self.single and value is not None:
-                return [self.item.read(value, path, mistakes)]
+                return [_read(self.item, value, path, mistakes)]
             remedy = "make it an item of a list: begin it with '- '" if isinstance(value, Mapping) else f"write a list of {self.item.label}"
             mistakes.append(Mistake(path, f"{describe(value)} is not a list", remedy))
-            return None
+            return BROKEN
         if self.filled and not value:
             mistakes.append(Mistake(path, "empty", f"write a list of {self.item.label}, or leave the key out"))
-            return None
-        return [self.item.read(item, join_path(path, index), mistakes) for index, item in enumerate(value)]
+            return BROKEN
+        return [_read(self.item, item, join_path(path, index), mistakes) for index, item in enumerate(value)]
 
 
 @dataclass(frozen=True)
@@ -101,10 +110,11 @@ class MapOf(Kind):
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, Mapping):
-            found = "this (its value is not shown)" if self.confidential else describe(value)
-            mistakes.append(Mistake(path, f"{found} is not a mapping", f"write a mapping of {self.key_label} to {self.item.label}"))
-            return None
-        finished = {}
+            found = "this (its value is not shown)" if self.confidential and value is not None else describe(value)
+            mistakes.append(_no_mapping(value, found, path, f"write a mapping of {self.key_label} to {self.item.label}"))
+            return BROKEN
+        finished: dict[str, Any] = {}
+        misplaced = False
         for key, item in value.items():
             below = join_path(path, key)
             if not isinstance(key, str) or not re.fullmatch(self.key, key):
@@ -112,9 +122,12 @@ class MapOf(Kind):
                 called = f"{'an' if self.key_label[0] in 'aeiou' else 'a'} {self.key_label}"
                 remedy = f"write one of {', '.join(words)}" if words else f"{called} looks like {self.key}"
                 mistakes.append(Mistake(below, f"{key!r} is not {called}", remedy))
+                finished[str(key)] = BROKEN
+                # Which of the known words was meant, nobody knows; so nobody can say what is missing.
+                misplaced = misplaced or bool(words)
                 continue
-            finished[key] = self.item.read(item, below, mistakes)
-        return finished
+            finished[key] = _read(self.item, item, below, mistakes)
+        return BROKEN if misplaced else finished
 
 
 @dataclass(frozen=True)
@@ -128,24 +141,25 @@ class OneOf(Kind):
         return " or ".join(kind.label for kind in self.kinds)
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
-        attempts: list[list[Mistake]] = []
+        attempts: list[tuple[list[Mistake], Any]] = []
         for kind in self.kinds:
             found: list[Mistake] = []
             finished = kind.read(value, path, found)
             if not found:
                 return finished
-            attempts.append(found)
+            attempts.append((found, finished))
         # What fits no kind was meant for the nearest one, whose own mistakes help more than "is none of".
-        scalars = [tried for kind, tried in zip(self.kinds, attempts) if isinstance(kind, Scalar)]
+        scalars = [tried for kind, (tried, _finished) in zip(self.kinds, attempts) if isinstance(kind, Scalar)]
         if isinstance(value, (Mapping, list)):
-            nearest = min(attempts, key=lambda tried: (all(one.path == path for one in tried), len(tried)))
+            nearest, finished = min(attempts, key=lambda tried: (all(one.path == path for one in tried[0]), len(tried[0])))
             mistakes.extend(nearest)
-        elif scalars:
+            return finished
+        if scalars:
             mistakes.extend(scalars[0])
         else:
             forms = [f"{{{name}: …}}" for kind in self.kinds if isinstance(kind, Record) for name, one in kind.fields.items() if one.required]
             mistakes.append(Mistake(path, f"{describe(value)} is not {self.label}", f"write {' or '.join(forms)}" if forms else ""))
-        return None
+        return BROKEN
 
 
 @dataclass(frozen=True)
@@ -174,17 +188,27 @@ class Record(Kind):
 
     def read(self, value: Any, path: str, mistakes: list[Mistake]) -> Any:
         if not isinstance(value, Mapping):
-            mistakes.append(Mistake(path, f"{describe(value)} is not a mapping", f"write a mapping with keys out of: {', '.join(self.fields)}"))
-            return None
+            mistakes.append(_no_mapping(value, describe(value), path, f"write a mapping with keys out of: {', '.join(self.fields)}"))
+            return BROKEN
+        finished = {name: self._read_field(name, one, value, path, mistakes) for name, one in self.fields.items()}
         for key in value:
-            if key not in self.fields:
-                mistakes.append(Mistake(join_path(path, key), "unknown key", self._where_known(str(key))))
-        return {name: self._read_field(name, one, value, path, mistakes) for name, one in self.fields.items()}
+            if key in self.fields:
+                continue
+            below = self._known_below(str(key))
+            remedy = f"write it under {' or '.join(below)}" if below else suggest(str(key), self.fields)
+            mistakes.append(Mistake(join_path(path, key), "unknown key", remedy))
+            # What it was meant for is not left to its default, for which nobody has asked.
+            meant = "" if below else nearest(str(key), self.fields)
+            if meant and value.get(meant) is None:
+                finished[meant] = BROKEN
+            for name in below:
+                if isinstance(finished[name], dict) and (value.get(name) or {}).get(key) is None:
+                    finished[name][key] = BROKEN
+        return finished
 
-    def _where_known(self, key: str) -> str:
-        """Return where a key that is unknown here belongs: below one of the keys, or in another spelling."""
-        below = [name for name, one in self.fields.items() if isinstance(one.kind, Record) and key in one.kind.fields]
-        return f"write it under {' or '.join(below)}" if below else suggest(key, self.fields)
+    def _known_below(self, key: str) -> list[str]:
+        """Return the keys below which a key is known that is unknown here."""
+        return [name for name, one in self.fields.items() if isinstance(one.kind, Record) and key in one.kind.fields]
 
     @staticmethod
     def _read_field(name: str, one: Field, value: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> Any:
@@ -193,11 +217,16 @@ class Record(Kind):
         if given is None:
             if one.required:
                 mistakes.append(Mistake(below, "missing", one.example and f"write, for example, {name}: {one.example}"))
-                return None
+                return BROKEN
             if isinstance(one.kind, Record) and not one.kind.optional and one.default is None:
                 return one.kind.read({}, below, mistakes)
             return one.default() if callable(one.default) else one.default
-        return one.kind.read(given, below, mistakes)
+        return _read(one.kind, given, below, mistakes)
+
+
+def _no_mapping(value: object, described: str, path: str, remedy: str) -> Mistake:
+    # In YAML, a key with nothing behind it is null.
+    return Mistake(path, "empty", f"{remedy}; or leave the key out") if value is None else Mistake(path, f"{described} is not a mapping", remedy)
 
 
 def describe(value: object) -> str:

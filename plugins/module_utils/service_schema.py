@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_formats
+from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_formats, kernel_names
 from ansible_collections.hearth.fleet.plugins.module_utils.headers import is_line
 from ansible_collections.hearth.fleet.plugins.module_utils.limits import (
     COUNT_LIMIT,
@@ -165,20 +165,6 @@ def _condition(value: Any) -> str:
     return f"{match[1]} {match[2]}"
 
 
-# capabilities(7), signal(7). systemd takes a misspelt capability without a word.
-_CAPABILITIES = (
-    *("AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH"),
-    *("FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN"),
-    *("NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT"),
-    *("SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"),
-)
-_SIGNALS = (
-    *("ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT"),
-    *("STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ"),
-    *("RTMIN", *(f"RTMIN+{number}" for number in range(1, 31)), "RTMAX", *(f"RTMAX-{number}" for number in range(1, 31))),
-)
-
-
 def named(label: str, prefix: str, names: tuple[str, ...], *, example: str, optional_prefix: bool = False) -> Scalar:
     """Return the kind of a text that is one of the system's names, with its prefix."""
 
@@ -187,10 +173,40 @@ def named(label: str, prefix: str, names: tuple[str, ...], *, example: str, opti
         bare = text[len(prefix) :] if text.startswith(prefix) else text if optional_prefix else ""
         if bare not in names:
             near = nearest(bare or text, names)
-            raise ValueError(f"{describe(value)} is not a {label}; {f'did you mean {prefix}{near}?' if near else f'write it like {example}'}")
+            article = "an" if label[0] in "aeiou" else "a"
+            raise ValueError(f"{describe(value)} is not {article} {label}; {f'did you mean {prefix}{near}?' if near else f'write it like {example}'}")
         return text
 
     return Scalar(label, parse)
+
+
+def _syscall(value: Any) -> str:
+    match = re.fullmatch(r"(~?)(@?)([A-Za-z0-9_-]+)((?::(?:kill|E[A-Z0-9]+|\d+))?)", value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"{describe(value)} is not a system call; write one call or group, such as sched_setscheduler, '@clock' or '~@obsolete'")
+    away, group, name, _error = match.groups()
+    known = kernel_names.SYSCALL_GROUPS if group else kernel_names.SYSCALLS
+    if name not in known:
+        near, other = nearest(name, known), name in kernel_names.SYSCALL_GROUPS
+        hint = (
+            f"did you mean '{away}{'@' if other else group}{name if other else near}'?"
+            if near or other
+            else "systemd-analyze syscall-filter lists them"
+        )
+        raise ValueError(f"{value!r} is not a system call{' group' if group else ''} that systemd knows; {hint}")
+    return str(value)
+
+
+def _device(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    node, _space, access = text.partition(" ")
+    if not re.fullmatch(r"(/dev/(?!.*\.\.)|(?:char|block)-)[^\s\[\]?]+", node) or (node.startswith("/") and "*" in node):
+        meant = re.fullmatch(r"/?(?:dev/)?([\w/-]+)((?: [rwm]+)?)", text)
+        hint = f"did you mean '/dev/{meant[1]}{meant[2]}'?" if meant else "write it like '/dev/ttyACM0 rw', or 'char-ttyACM rw' for all of one driver"
+        raise ValueError(f"{describe(value)} is not a device; {hint}")
+    if " " in text and (not re.fullmatch(r"[rwm]{1,3}", access) or len(set(access)) < len(access)):
+        raise ValueError(f"{access!r} is not an access to a device; write some of r, w and m behind it, such as '{node} rw'")
+    return text
 
 
 _USUAL_MODES = (400, 440, 444, 500, 550, 555, 600, 640, 644, 660, 664, 700, 710, 711, 750, 755, 770, 775)
@@ -222,6 +238,31 @@ def _kill_mode(value: Any) -> str:
     return str(KILL_MODES.parse(value))
 
 
+ROOT_GROUPS = (
+    *("root", "sudo", "wheel", "admin", "shadow", "disk", "kmem", "staff"),
+    *("docker", "podman", "containerd", "lxd", "incus", "incus-admin", "libvirt"),
+)
+"""Groups whose members are root when they like: by sudo, by raw disks and memory, by /usr/local, or by a container that root starts."""
+
+
+def _group(value: Any) -> str:
+    name = str(UNIX_NAME.parse(value))
+    if name in ROOT_GROUPS:
+        raise ValueError(
+            f"whoever is in group {name!r} can become root; name what the daemon needs instead: sandbox.capabilities, sandbox.devices, or a port"
+        )
+    return name
+
+
+def _override(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value
+    example = "write what is different there, such as resources: {memory_max: 1G}"
+    if value is None:
+        raise ValueError(f"empty; {example}, or leave the key out; where a service runs, fleet_placement says")
+    raise ValueError(f"{describe(value)} is not a mapping; {example}")
+
+
 VERSION = Scalar("version", _version)
 PORT = Scalar("port or range", _port)
 SOURCE = Scalar("any, none, address, CIDR, group:… or host:…", _source)
@@ -235,11 +276,15 @@ ABSOLUTE = matching(
 FILE_NAME = matching("file name", r"(?!bin$)[A-Za-z0-9_][A-Za-z0-9._+-]*", "cannot name a file of the release; write it like daemon.jar")
 MODE = Scalar("file mode", _mode)
 UNIX_NAME = matching("account name", r"[a-z_][a-z0-9_-]{0,31}", "cannot name an account; use at most 32 lower-case letters, digits, - and _")
+GROUP = Scalar("group name", _group)
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 ARGV = ListOf(ANY_TEXT)
 COMMAND = ListOf(ANY_TEXT, filled=True)
-SIGNAL = named("signal", "SIG", _SIGNALS, example="SIGHUP", optional_prefix=True)
-CAPABILITY = named("capability", "CAP_", _CAPABILITIES, example="CAP_NET_ADMIN")
+SIGNAL = named("signal", "SIG", kernel_names.SIGNALS, example="SIGHUP", optional_prefix=True)
+CAPABILITY = named("capability", "CAP_", kernel_names.CAPABILITIES, example="CAP_NET_ADMIN")
+ADDRESS_FAMILY = named("address family", "AF_", kernel_names.ADDRESS_FAMILIES, example="AF_NETLINK")
+SYSCALL = Scalar("system call or @group", _syscall)
+DEVICE = Scalar("device and access", _device)
 UNIT_TYPES = choice("simple", "exec", "notify", "forking")
 KILL_MODES = choice("control-group", "mixed", "process")
 CONTROLLERS = choice("cpu", "cpuset", "io", "memory", "pids")
@@ -415,7 +460,7 @@ SANDBOX = Record(
     fields={
         "exposure_max": Field(NUMBER, "The highest exposure that `systemd-analyze security` may find, of 10. Default: `unit_exposure_max`."),
         "address_families": Field(
-            ListOf(matching("address family", r"AF_[A-Z0-9]+", "is not an address family, such as AF_NETLINK")),
+            ListOf(ADDRESS_FAMILY),
             "Socket families beyond AF_INET, AF_INET6 and AF_UNIX.",
             default=list,
         ),
@@ -424,9 +469,14 @@ SANDBOX = Record(
             "Capabilities that the daemon keeps. Ports below 1024 bring CAP_NET_BIND_SERVICE by themselves.",
             default=list,
         ),
-        "devices": Field(ListOf(TEXT), "Devices that it may use, such as `/dev/ttyACM0 rw`.", default=list),
+        "devices": Field(
+            ListOf(DEVICE),
+            "Devices that it may use, and how (`r`, `w`, `m`), such as `/dev/ttyACM0 rw`; `char-` or `block-` and a driver's name stand for all "
+            "of its devices.",
+            default=list,
+        ),
         "write_execute": Field(FLAG, "Allow memory that is writable and executable (JIT compilers).", default=False),
-        "syscalls": Field(ListOf(TEXT), "System call groups added to @system-service; `~@group` takes one away.", default=list),
+        "syscalls": Field(ListOf(SYSCALL), "System calls and groups of them added to @system-service; `~@group` takes one away.", default=list),
         "namespaces": Field(ListOf(choice("cgroup", "ipc", "net", "mnt", "pid", "user", "uts")), "Namespaces that it may create.", default=list),
         "proc": Field(choice("invisible", "all"), "Which processes it sees in /proc.", default="invisible"),
         "proc_subset": Field(choice("pid", "all"), "What of /proc it sees beyond processes.", default="pid"),
@@ -527,7 +577,7 @@ UNIT = Record(
         "requires": Field(ListOf(TEXT), "Services of the same host, or units, without which it must not run. They start earlier.", default=list),
         "on_failure": Field(ListOf(TEXT), "Services of the same host, or units, to start when it fails.", default=list),
         "working_directory": Field(ABSOLUTE, "Where it runs. Default: its home."),
-        "supplementary_groups": Field(ListOf(UNIX_NAME), "Further groups of the process.", default=list),
+        "supplementary_groups": Field(ListOf(GROUP), "Further groups of the process; not those that `account.groups` refuses.", default=list),
     },
 )
 
@@ -727,12 +777,20 @@ SERVICE = Record(
             Record(
                 fields={
                     "user": Field(UNIX_NAME, "The account that it runs as. Default: the service's name."),
-                    "group": Field(UNIX_NAME, "Its group. Default: the user's name."),
+                    "group": Field(GROUP, "Its group. Default: the user's name."),
                     "uid": Field(integer(1, 65533), "Fixed user ID."),
                     "gid": Field(integer(1, 65533), "Fixed group ID."),
                     "home": Field(ABSOLUTE, "Home, and where its data is. Default: /var/lib/<service>."),
-                    "groups": Field(ListOf(UNIX_NAME), "Further groups of the account.", default=list),
-                    "shared": Field(FLAG, "Other services of the host may use the same account.", default=False),
+                    "groups": Field(
+                        ListOf(GROUP),
+                        f"Further groups of the account. Those whose members can become root are refused: {', '.join(ROOT_GROUPS)}.",
+                        default=list,
+                    ),
+                    "shared": Field(
+                        FLAG,
+                        "Other services of the host may use the same account. What they say of it must be the same, or one alone says it.",
+                        default=False,
+                    ),
                 },
             ),
             "The system account that the daemon runs as.",
@@ -844,8 +902,8 @@ FLEET = Record(
             default=dict,
         ),
         "fleet_overrides": Field(
-            MapOf(MapOf(ANY, key_label="service"), key_label="tier, group or host"),
-            "What is different for a tier, a group or a host: parts of service descriptions, merged per key (service < tier < group < host). "
+            MapOf(MapOf(Scalar("part of its description", _override), key_label="service"), key_label="tier, group or host"),
+            "What is different for a tier, a group or a host: parts of service descriptions, merged per key (service < all < tier < group < host). "
             "Null takes a key away.",
             default=dict,
         ),

@@ -14,13 +14,14 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.hearth.fleet.plugins.module_utils import archive, backup_spec, command_words, headers
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, numbered, readable, value_at
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
-from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, SERVICE, SERVICE_NAME, TIER
+from ansible_collections.hearth.fleet.plugins.module_utils.service_schema import FLEET, ROOT_GROUPS, SERVICE, SERVICE_NAME, TIER
 from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 BINARIES = "/usr/local/bin"
@@ -43,6 +44,9 @@ HOST_UNIT_PREFIXES = ("hearth-", "systemd-")
 
 _TELLING = 8
 """A secret of so many characters does not stand in an argument by accident."""
+
+_ADDED = 3
+"""So many overrides of one thing are named."""
 
 _NAMED_LISTS = {"ports": "name", "config": "path", "directories": "path", "bootstrap": "creates"}
 """Lists of a service whose items are merged by a key of theirs, so that an override can change one port of three."""
@@ -106,21 +110,34 @@ def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, 
     ``origins`` learns, for each merged path, the path of the layer it came from, so that mistakes name the right place.
     """
     if not isinstance(base, Mapping) or not isinstance(layer, Mapping):
-        origins[path] = layer_path
+        _note_origin(path, layer_path, origins)
         return copy.deepcopy(layer)
     merged = dict(base)
     for key, value in layer.items():
         below, layer_below = join_path(path, key), join_path(layer_path, key)
         if value is None:
+            # What is then missing was taken away here.
+            _note_origin(below, layer_below, origins)
             merged.pop(key, None)
         elif not within and key in _NAMED_LISTS and _is_named(merged.get(key), _NAMED_LISTS[key]) and _is_named(value, _NAMED_LISTS[key]):
             merged[key] = _merge_named(merged[key], value, _NAMED_LISTS[key], below, layer_below, origins)
         elif key in merged:
             merged[key] = merge(merged[key], value, below, layer_below, origins, within=True)
         else:
-            origins[below] = layer_below
+            _note_origin(below, layer_below, origins)
             merged[key] = copy.deepcopy(value)
     return merged
+
+
+def _note_origin(path: str, layer_path: str, origins: dict[str, str]) -> None:
+    """Note that all of ``path`` is of one layer now, whatever earlier ones wrote within."""
+    for within in [start for start in origins if _is_within(start, path)]:
+        del origins[within]
+    origins[path] = layer_path
+
+
+def _is_within(path: str, start: str) -> bool:
+    return path == start or path.startswith((f"{start}.", f"{start}["))
 
 
 def _is_named(items: Any, name_key: str) -> bool:
@@ -134,7 +151,7 @@ def _merge_named(base: list[Any], layer: list[Any], name_key: str, path: str, la
         index = places.get(item[name_key], len(merged))
         below, layer_below = join_path(path, index), join_path(layer_path, layer_index)
         if index == len(merged):
-            origins[below] = layer_below
+            _note_origin(below, layer_below, origins)
             merged.append(copy.deepcopy(item))
         else:
             merged[index] = merge(merged[index], item, below, layer_below, origins, within=True)
@@ -143,11 +160,19 @@ def _merge_named(base: list[Any], layer: list[Any], name_key: str, path: str, la
 
 def original_path(path: str, origins: Mapping[str, str]) -> str:
     """Return where in the inventory a merged path was written: the longest known beginning, translated."""
-    known = [start for start in origins if path == start or path.startswith((f"{start}.", f"{start}["))]
+    known = [start for start in origins if _is_within(path, start)]
     if not known:
         return path
     start = max(known, key=len)
     return origins[start] + path[len(start) :]
+
+
+def where_written(mistake: Mistake, origins: Mapping[str, str]) -> Mistake:
+    """Return a mistake of a merged description with the path at which it was written, and what overrides have added below that."""
+    path = original_path(mistake.path, origins)
+    added = sorted({origin for start, origin in origins.items() if start != mistake.path and _is_within(start, mistake.path)})
+    more = f" (with {', '.join(added[:_ADDED])}{', …' if len(added) > _ADDED else ''})" if added else ""
+    return mistake._replace(path=path, problem=mistake.problem + more)
 
 
 def placed(placement: Mapping[str, Any], name: str, mistakes: list[Mistake], trail: tuple[str, ...] = ()) -> list[str]:
@@ -201,7 +226,8 @@ def tier_of(host: Host, mistakes: list[Mistake]) -> str:
     """Return the tier of a host: the one of its groups that is a key of ``fleet_tiers``, or nothing."""
     tiers = [group for group in host.groups if group in host.tiers]
     if len(tiers) > 1:
-        mistakes.append(Mistake("fleet_tiers", f"host {host.name} is in several tiers: {', '.join(tiers)}", "keep it in one of these groups"))
+        problem = f"several tiers hold {HOSTS}: {', '.join(tiers)}"
+        mistakes.append(Mistake("fleet_tiers", problem, "keep a host in one of these groups"))
     return tiers[-1] if tiers else ""
 
 
@@ -246,20 +272,26 @@ def _check_names(services: Iterable[Any], mistakes: list[Mistake]) -> None:
             )
 
 
-def finish_host(host: Host, fleet: Fleet, known_services: Collection[str], mistakes: list[Mistake]) -> dict[str, Any]:
-    """Return a host's finished service specs by name, every default filled in; mistakes go to ``mistakes``."""
+def finish_host(
+    host: Host, fleet: Fleet, known_services: Collection[str], mistakes: list[Mistake], origins: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return a host's finished service specs by name, every default filled in; mistakes go to ``mistakes``.
+
+    ``origins`` learns what of the specs comes from overrides (see ``merge``).
+    """
+    origins = {} if origins is None else origins
     tier = tier_of(host, mistakes)
     finished: dict[str, Any] = {}
     for name in services_of(host, mistakes):
         if name not in known_services:
             mistakes.append(Mistake(_placement_path(host, name), f"{name!r} is not in fleet_services", suggest(name, known_services)))
             continue
-        # What is in the catalogue but not here could not be read, and is reported already.
-        spec = finish_service(name, host, tier, fleet, mistakes, known_services) if name in host.catalogue else None
+        spec = finish_service(name, host, tier, fleet, mistakes, known_services, origins)
         if spec is not None:
             finished[name] = spec
-    mistakes.extend(_clashes(host.name, finished))
-    mistakes.extend(_order_mistakes(host.name, finished))
+    mistakes.extend(_clashes(finished, origins))
+    mistakes.extend(_account_mistakes(finished, origins))
+    mistakes.extend(where_written(one, origins) for one in _order_mistakes(finished))
     return finished
 
 
@@ -268,97 +300,156 @@ def _placement_path(host: Host, service: str) -> str:
     for name in (*host.groups, host.name):
         entry = host.placement.get(name)
         items = [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []
-        if service in items:
-            return join_path(join_path("fleet_placement", name), items.index(service))
+        for index, item in numbered(items):
+            if item == service:
+                return join_path(join_path("fleet_placement", name), index)
     return "fleet_placement"
 
 
 def finish_service(
-    name: str, host: Host, tier: str, fleet: Fleet, mistakes: list[Mistake], known_services: Collection[str] = ()
+    name: str,
+    host: Host,
+    tier: str,
+    fleet: Fleet,
+    mistakes: list[Mistake],
+    known_services: Collection[str] = (),
+    origins: dict[str, str] | None = None,
 ) -> dict[str, Any] | None:
-    """Return one finished service spec on one host, or None when what is written cannot be read.
+    """Return one finished service spec on one host, or None when it cannot be read at all. What of it cannot be read is BROKEN.
 
-    ``known_services`` names every service of the catalogue, for what depends on another one.
+    ``known_services`` names every service of the catalogue, for what depends on another one; ``origins`` learns what of the spec
+    comes from overrides (see ``merge``).
     """
     path = join_path("fleet_services", name)
-    origins: dict[str, str] = {}
+    origins = {} if origins is None else origins
     described: Any = host.catalogue.get(name)
     for layer in _layers(host, tier):
-        override = host.overrides.get(layer) or {}
-        if isinstance(override, Mapping) and name in override:
+        override = host.overrides.get(layer)
+        if isinstance(override, Mapping) and isinstance(override.get(name), Mapping):  # all else is reported by the schema
             layer_path = join_path(join_path("fleet_overrides", layer), name)
             described = merge(described, override[name], path, layer_path, origins)
     found: list[Mistake] = []
-    spec = SERVICE.read(described, path, found)
-    if spec is not None and not found:
+    spec = BROKEN if described is BROKEN else SERVICE.read(described, path, found)
+    if spec is not BROKEN:
         spec["name"] = name
-        _fill(spec, found, path)
-        _place_commands(spec, path, origins)
+        _fill(spec)
+        attempt(_place_commands, spec, path, origins)
         _join_sources(spec, host, fleet, found, path)
         _check(spec, found, path)
         _check_units(spec, host, known_services, found, path)
-        _add_home(spec)
-    mistakes.extend(Mistake(original_path(one.path, origins), one.problem, one.remedy) for one in found)
-    return None if found else spec
+        attempt(_add_home, spec)
+    mistakes.extend(where_written(one, origins) for one in found)
+    return None if spec is BROKEN else spec
 
 
 def _layers(host: Host, tier: str) -> list[str]:
     """Return the keys of ``fleet_overrides`` that hold for a host, in the order in which they win."""
-    return ([tier] if tier else []) + [group for group in host.groups if group != tier] + [host.name]
+    # Every host is in `all`, which therefore says less of any of them than its tier does.
+    return list(dict.fromkeys(layer for layer in ("all", tier, *host.groups, host.name) if layer))
 
 
-def _fill(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
-    """Fill the defaults that depend on other keys."""
+def _fill(spec: dict[str, Any]) -> None:
+    """Fill the defaults that depend on other keys. One that depends on what is broken is broken, too."""
     name = spec["name"]
-    spec["description"] = " ".join((spec["description"] or name).split())
-    account = spec["account"]
-    account["user"] = account["user"] or name
-    account["group"] = account["group"] or account["user"]
-    account["home"] = account["home"] or f"/var/lib/{name}"
-    if len(account["user"]) > 32:
-        mistakes.append(
-            Mistake(f"{path}.account.user", f"{account['user']!r} has more than 32 characters, too many for an account", "set account.user")
-        )
+    spec["description"] = attempt(lambda: " ".join((spec["description"] or name).split()))
+    spec["binaries"] = attempt(_binaries, spec)
+    spec["secrets"] = attempt(_secrets, spec["secrets"])
+    spec["environment_file"] = _given(spec["environment_file"], lambda: f"/etc/{name}/{name}.env")
+    for fill in (
+        _fill_account,
+        _fill_owners,
+        _fill_secret_files,
+        _fill_unit,
+        _fill_capabilities,
+        _fill_control_groups,
+        backup_spec.fill,
+        _fill_methods,
+    ):
+        attempt(fill, spec)
 
+
+def _given(value: Any, default: Callable[[], Any]) -> Any:
+    return attempt(default) if value is None else value
+
+
+def _binaries(spec: Mapping[str, Any]) -> dict[str, str]:
     binaries = spec["binaries"]
     if binaries is None:
         binaries = [spec["command"][0]] if spec["command"] and "/" not in spec["command"][0] else []
-    spec["binaries"] = binaries if isinstance(binaries, dict) else {one: one for one in binaries}
+    return binaries if isinstance(binaries, dict) else {one: one for one in binaries}
 
-    for directory in spec["directories"]:
-        directory["owner"] = directory["owner"] or account["user"]
-        directory["group"] = directory["group"] or account["group"]
 
-    for config in spec["config"]:
-        config["owner"] = config["owner"] or (account["user"] if config["secret"] else "root")
-        config["group"] = config["group"] or account["group"]
-        config["mode"] = config["mode"] or ("0600" if config["secret"] else "0640")
-        if config["reloadable"] is None:
-            config["reloadable"] = spec["reload"] is not None
+def _secrets(secrets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all secrets in their long form."""
+    return {
+        key: value if isinstance(value, dict) else {"value": value, "as": BROKEN if value is BROKEN else "environment"}
+        for key, value in secrets.items()
+    }
 
-    spec["secrets"] = {key: value if isinstance(value, dict) else {"value": value, "as": "environment"} for key, value in spec["secrets"].items()}
-    spec["environment_file"] = spec["environment_file"] or f"/etc/{name}/{name}.env"
+
+def _fill_account(spec: dict[str, Any]) -> None:
+    account = spec["account"]
+    account["user"] = _given(account["user"], lambda: spec["name"])
+    account["group"] = _given(account["group"], lambda: account["user"])
+    account["home"] = _given(account["home"], lambda: default_home(spec["name"]))
+
+
+def _fill_owners(spec: dict[str, Any]) -> None:
+    """Fill who owns the files and directories of a service, and when it must restart for a file."""
+    user, group = value_at(spec, "account", "user"), value_at(spec, "account", "group")
+    for directory in readable(spec["directories"]):
+        directory["owner"] = _given(directory["owner"], lambda: user)
+        directory["group"] = _given(directory["group"], lambda: group)
+    for config in readable(spec["config"]):
+        _fill_config(config, user, group, reloads=spec["reload"] is not None)
+
+
+def _fill_config(config: dict[str, Any], user: Any, group: Any, *, reloads: bool) -> None:
+    config["owner"] = _given(config["owner"], lambda: user if config["secret"] else "root")
+    config["group"] = _given(config["group"], lambda: group)
+    config["mode"] = _given(config["mode"], lambda: "0600" if config["secret"] else "0640")
+    config["reloadable"] = _given(config["reloadable"], lambda: reloads)
+
+
+def _fill_secret_files(spec: dict[str, Any]) -> None:
     for _where, request in _requests(spec, ""):
-        named = [secret for value in request["headers"].values() for secret in headers.references(value)]
-        request["secret_files"] = {key: _secret_file(spec, key) for key in sorted(set(named)) if key in spec["secrets"]}
-    if spec["rollout"]["canary_soak"] is None:
-        spec["rollout"]["canary_soak"] = spec["rollout"]["soak"]
-    spec["unit"]["name"] = f"{name}.service"
-    spec["unit"]["description"] = spec["unit"]["description"] or spec["description"]
-    spec["unit"]["working_directory"] = spec["unit"]["working_directory"] or account["home"]
+        request["secret_files"] = attempt(_secret_files, spec, request)
+
+
+def _secret_files(spec: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    named = {secret for value in request["headers"].values() for secret in headers.references(value)}
+    return {key: _secret_file(spec, key) for key in sorted(named) if key in spec["secrets"]}
+
+
+def _fill_unit(spec: dict[str, Any]) -> None:
+    rollout, unit = spec["rollout"], spec["unit"]
+    if rollout is not BROKEN:
+        rollout["canary_soak"] = _given(rollout["canary_soak"], lambda: rollout["soak"])
+    unit["name"] = f"{spec['name']}.service"
+    unit["description"] = _given(unit["description"], lambda: spec["description"])
+    unit["working_directory"] = _given(unit["working_directory"], lambda: spec["account"]["home"])
+
+
+def _fill_capabilities(spec: dict[str, Any]) -> None:
+    capabilities = spec["sandbox"]["capabilities"]
     privileged = any(int(port["port"].partition(":")[0]) < 1024 and port["listen"] for port in spec["ports"])
-    if privileged and "CAP_NET_BIND_SERVICE" not in spec["sandbox"]["capabilities"]:
-        spec["sandbox"]["capabilities"].append("CAP_NET_BIND_SERVICE")
+    if privileged and "CAP_NET_BIND_SERVICE" not in capabilities:
+        capabilities.append("CAP_NET_BIND_SERVICE")
+
+
+def _fill_control_groups(spec: dict[str, Any]) -> None:
     if spec["unit"]["delegate"]:
         spec["sandbox"]["control_groups"] = True  # to the sandbox they are part of /sys/fs/cgroup, too
-    backup_spec.fill(spec)
-    _fill_methods(spec)
 
 
 def _fill_methods(spec: Mapping[str, Any]) -> None:
     for _where, request in (*_asked(spec, ""), *_asked_in_drills(spec, "")):
         if "url" in request:
-            request["method"] = request["method"] or ("GET" if request["body"] is None else "POST")
+            request["method"] = attempt(_method, request)
+
+
+def _method(request: Mapping[str, Any]) -> Any:
+    return request["method"] or ("GET" if request["body"] is None else "POST")
 
 
 def _add_home(spec: dict[str, Any]) -> None:
@@ -386,7 +477,7 @@ def _requests(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[st
     for where, request in _asked(spec, path):
         if "url" in request:
             yield where, request
-    for index, analysis in enumerate(spec["rollout"]["analysis"]):
+    for index, analysis in numbered(value_at(spec, "rollout", "analysis")):
         yield f"{path}.rollout.analysis[{index}]", analysis
 
 
@@ -394,7 +485,7 @@ def _asked(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, 
     """Yield what a service is asked, unless it is a plain URL, each with its inventory path."""
     for section, keys in (("health", ("ready", "live", "version")), ("drain", ("request", "done", "resume"))):
         for key in keys:
-            request = (spec[section] or {}).get(key)
+            request = None if spec[section] is None else value_at(spec, section, key)
             if isinstance(request, dict):
                 yield f"{path}.{section}.{key}", request
 
@@ -402,7 +493,7 @@ def _asked(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, 
 def _asked_in_drills(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what a service is asked in drills alone, each with its inventory path."""
     for name, one in backup_spec.sets_of(spec).items():
-        if isinstance(one["drill"]["ready"], dict):
+        if isinstance(value_at(one, "drill", "ready"), dict):
             yield f"{path}.backup{'' if name == backup_spec.DATA else f'.more.{name}'}.drill.ready", one["drill"]["ready"]
 
 
@@ -437,9 +528,9 @@ def _join_sources(spec: dict[str, Any], host: Host, fleet: Fleet, mistakes: list
         # A host is no stranger to itself: its own address in a group's list would only be noise.
         return sorted({address for address in addresses if address not in host.addresses}, key=address_order)
 
-    for index, port in enumerate(spec["ports"]):
-        port["sources"] = resolve(port["from"], f"{path}.ports[{index}].from")
-    spec["egress"] = resolve(spec["egress"], f"{path}.egress")
+    for index, port in numbered(spec["ports"]):
+        port["sources"] = attempt(resolve, port["from"], f"{path}.ports[{index}].from")
+    spec["egress"] = attempt(resolve, spec["egress"], f"{path}.egress")
     # To the kernel's filter it is an address as any other.
     spec["own_addresses"] = list(host.addresses)
 
@@ -488,7 +579,11 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_account,
         _check_artifact,
         _check_one_file,
+        _check_digests,
         _check_command,
+        _check_links,
+        _check_version_pattern,
+        _check_unit_type,
         _check_config,
         _check_secrets,
         _check_headers,
@@ -502,11 +597,18 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
         _check_released,
         _check_places,
     ):
-        check(spec, mistakes, path)
+        attempt(check, spec, mistakes, path)
 
 
 def _check_account(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
-    if spec["account"]["user"] == "root":
+    account = spec["account"]
+    if len(account["user"]) > 32:
+        problem = f"{account['user']!r} has more than 32 characters, too many for an account"
+        mistakes.append(Mistake(f"{path}.account.user", problem, "set account.user"))
+    if account["user"] == account["group"] and account["user"] in ROOT_GROUPS and account["user"] != "root":
+        problem = f"its group would be {account['group']!r}, whose members can become root"
+        mistakes.append(Mistake(f"{path}.account.user", problem, "name an account of its own"))
+    if account["user"] == "root":
         remedy = "leave it out; ports below 1024 need no root, and other privileges are named in sandbox.capabilities"
         mistakes.append(Mistake(f"{path}.account.user", "daemons do not run as root, whose home and login would become the service's", remedy))
 
@@ -515,13 +617,54 @@ def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) ->
     artifact = spec["artifact"]
     if (artifact["url"] is None) == (artifact["file"] is None):
         mistakes.append(Mistake(f"{path}.artifact", "needs exactly one of url and file", "keep the one that says where the release is"))
-    for key in ("url", "file"):
-        if artifact[key] == {}:
-            mistakes.append(Mistake(f"{path}.artifact.{key}", "empty", "write where the release is, for each architecture of your hosts"))
-        if isinstance(artifact[key], str):
-            _check_braces(artifact[key], f"{path}.artifact.{key}", ("version", "arch"), mistakes)
-    if artifact["sha256"] == {}:
-        mistakes.append(Mistake(f"{path}.artifact.sha256", "empty", "write the digest for each architecture of your hosts"))
+    for key, place in _places(artifact):
+        attempt(_check_place, place, f"{path}.artifact.{key}", mistakes)
+
+
+def _places(artifact: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return where an artifact and its signature are, each with its key."""
+    signature = artifact["signature"]
+    return [
+        *((key, artifact[key]) for key in ("url", "file")),
+        *((f"signature.{key}", value_at(signature, key)) for key in ("url", "file") if signature is not None),
+    ]
+
+
+def _check_digests(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    """Check that there is a digest of each file, and a file for each digest."""
+    artifact, below = spec["artifact"], f"{path}.artifact"
+    digests, places = artifact["sha256"], _places(artifact)
+    if digests == {}:
+        mistakes.append(Mistake(f"{below}.sha256", "empty", "write the digest for each architecture of your hosts"))
+    apart = " and ".join(key for key, place in places if _differs_by_architecture(place))
+    if apart and (isinstance(digests, str) or "any" in digests):
+        remedy = "write one for each architecture of your hosts: sha256: {amd64: …, arm64: …}"
+        where = f"{below}.sha256" + ("" if isinstance(digests, str) else ".any")
+        mistakes.append(Mistake(where, f"one digest for all architectures, but {apart} gives each a file of its own", remedy))
+    elif isinstance(digests, Mapping):
+        for key, place in places:
+            lacking = [arch for arch in digests if place and isinstance(place, Mapping) and not {arch, "any"} & set(place)]
+            word = key.rpartition(".")[2]
+            mistakes.extend(Mistake(f"{below}.{key}", f"nothing for {arch}, which has a digest", f"add {word}.{arch}") for arch in lacking)
+
+
+def _check_place(place: Any, path: str, mistakes: list[Mistake]) -> None:
+    """Check where an artifact or its signature is: a text for all architectures, or one for each."""
+    if place == {}:
+        mistakes.append(Mistake(path, "empty", "write where it is, for each architecture of your hosts"))
+    texts = place.items() if isinstance(place, Mapping) else [("", place)] if place is not None else []
+    for arch, text in texts:
+        if text is BROKEN:
+            continue
+        where = join_path(path, arch) if arch else path
+        _check_braces(text, where, ("version", "arch"), mistakes)
+        if path.endswith(".url") and not text.startswith(("https://", "http://")):
+            mistakes.append(Mistake(where, f"{text!r} is not a URL", "write it like https://host/path; a file on the controller is `file`"))
+
+
+def _differs_by_architecture(place: Any) -> bool:
+    text = place.get("any", "{arch}") if place and isinstance(place, Mapping) else place
+    return "{arch}" in (text or "")
 
 
 def _check_one_file(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
@@ -534,7 +677,8 @@ def _check_one_file(spec: dict[str, Any], mistakes: list[Mistake], path: str) ->
     elif artifact["name"] and artifact["format"] != "auto":
         mistakes.append(Mistake(f"{path}.artifact.name", "keeps the artifact as it is, which format is to change", "leave one of them out"))
     elif not artifact["name"] and not binaries:
-        kinds = {archive.format_of(place, artifact["format"]) for place in _places(artifact)}
+        places = [place for key, place in _places(artifact)[:2] for place in (place.values() if isinstance(place, Mapping) else [place]) if place]
+        kinds = {archive.format_of(place, artifact["format"]) for place in places}
         if kinds & {"binary", *archive.COMPRESSED}:
             remedy = f"write binaries: [{spec['name']}] if it is a program, artifact.name if it is a file for one, or artifact.format for an archive"
             mistakes.append(Mistake(f"{path}.artifact", "is one file by its name, and the command calls no binary of the release", remedy))
@@ -542,80 +686,109 @@ def _check_one_file(spec: dict[str, Any], mistakes: list[Mistake], path: str) ->
             mistakes.append(Mistake(f"{path}.version_command", "{binary} stands for nothing, as the release has no binaries", "write its path"))
 
 
-def _places(artifact: Mapping[str, Any]) -> list[str]:
-    """Return where an artifact is, for all architectures."""
-    place = artifact["url"] or artifact["file"] or []
-    return [place] if isinstance(place, str) else list(place.values() if isinstance(place, dict) else place)
-
-
 def _check_command(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
-    if not spec["command"]:
+    if spec["command"] is not BROKEN and not spec["command"]:
         mistakes.append(Mistake(f"{path}.command", "empty", "write the daemon and its arguments"))
     for where, command in _commands(spec, path):
-        if command and not command[0].startswith("/") and command[0] not in spec["binaries"]:
-            folder, _slash, name = command[0].rpartition("/")
-            remedy = f"one of the release's is named without a path: {name}" if folder else suggest(name, spec["binaries"])
-            remedy += f"; a program of the host's is named by its path, such as /usr/bin/{name}"
-            mistakes.append(Mistake(f"{where}[0]", f"{command[0]!r} is not one of the binaries", remedy))
+        attempt(_check_program, command, spec["binaries"], where, mistakes)
+
+
+def _check_program(command: list[str], binaries: Mapping[str, str], where: str, mistakes: list[Mistake]) -> None:
+    if command and not command[0].startswith("/") and command[0] not in binaries:
+        folder, _slash, name = command[0].rpartition("/")
+        remedy = f"one of the release's is named without a path: {name}" if folder else suggest(name, binaries)
+        remedy += f"; a program of the host's is named by its path, such as /usr/bin/{name}"
+        mistakes.append(Mistake(f"{where}[0]", f"{command[0]!r} is not one of the binaries", remedy))
+
+
+def _check_links(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     for link in spec["binaries"]:
         if "/" in link:
             remedy = f"name the link, and where the binary is in the archive: binaries: {{{link.rpartition('/')[2]}: {link}}}"
             mistakes.append(Mistake(f"{path}.binaries", f"{link!r} cannot be the name of a link in {BINARIES}", remedy))
+
+
+def _check_version_pattern(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     try:
         re.compile(spec["version_pattern"] or "")
     except re.error as error:
         mistakes.append(Mistake(f"{path}.version_pattern", f"{spec['version_pattern']!r} is no regular expression: {error}"))
-    if spec["unit"]["pid_file"] and spec["unit"]["type"] != "forking":
-        problem = f"a unit of type {spec['unit']['type']} has no use for it"
-        mistakes.append(
-            Mistake(f"{path}.unit.pid_file", problem, "leave it out, or set unit.type: forking, if the daemon puts itself in the background")
-        )
-    if spec["unit"]["watchdog"] and spec["unit"]["type"] != "notify":
-        problem = f"a unit of type {spec['unit']['type']} reports nothing to a watchdog"
+
+
+def _check_unit_type(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    unit = spec["unit"]
+    if unit["pid_file"] and unit["type"] != "forking":
+        remedy = "leave it out, or set unit.type: forking, if the daemon puts itself in the background"
+        mistakes.append(Mistake(f"{path}.unit.pid_file", f"a unit of type {unit['type']} has no use for it", remedy))
+    if unit["watchdog"] and unit["type"] != "notify":
+        problem = f"a unit of type {unit['type']} reports nothing to a watchdog"
         mistakes.append(Mistake(f"{path}.unit.watchdog", problem, "set unit.type: notify, if the daemon can"))
 
 
 def _commands(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, list[str]]]:
     """Return the commands whose first word, where it is bare, is one of the service's binaries, each with its path."""
     yield f"{path}.command", spec["command"]
-    if spec["reload"] and spec["reload"].get("command"):
+    if isinstance(spec["reload"], dict) and "command" in spec["reload"]:
         yield f"{path}.reload.command", spec["reload"]["command"]
-    for index, one in enumerate(spec["bootstrap"]):
+    for index, one in numbered(spec["bootstrap"]):
         yield f"{path}.bootstrap[{index}].command", one["command"]
     for name, one in backup_spec.sets_of(spec).items():
         yield f"{path}.backup{'' if name == backup_spec.DATA else f'.more.{name}'}.command", one["command"]
 
 
 def _check_config(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
-    for index, config in enumerate(spec["config"]):
+    for index, config in numbered(spec["config"]):
         below = f"{path}.config[{index}]"
-        given = [key for key in ("content", "template", "file") if config[key] is not None]
-        if len(given) != 1:
-            mistakes.append(Mistake(below, f"needs exactly one of content, template and file, has {', '.join(given) or 'none'}"))
-        if config["validate"] and not any("{path}" in word for word in config["validate"]):
-            mistakes.append(Mistake(f"{below}.validate", "does not say where the candidate goes", "write {path} in its place"))
-        if config["reloadable"] and spec["reload"] is None:
-            mistakes.append(Mistake(f"{below}.reloadable", "the service has no reload", "describe reload, or leave reloadable out"))
+        for check in (_check_contents, _check_validate, _check_reloadable):
+            attempt(check, spec, config, below, mistakes)
+
+
+def _check_contents(_spec: Mapping[str, Any], config: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    given = [key for key in ("content", "template", "file") if config[key] is not None]
+    if len(given) != 1:
+        mistakes.append(Mistake(path, f"needs exactly one of content, template and file, has {', '.join(given) or 'none'}"))
+
+
+def _check_validate(_spec: Mapping[str, Any], config: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    if config["validate"] and not any("{path}" in word for word in config["validate"]):
+        mistakes.append(Mistake(f"{path}.validate", "does not say where the candidate goes", "write {path} in its place"))
+
+
+def _check_reloadable(spec: Mapping[str, Any], config: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    if config["reloadable"] and spec["reload"] is None:
+        mistakes.append(Mistake(f"{path}.reloadable", "the service has no reload", "describe reload, or leave reloadable out"))
 
 
 def _check_secrets(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     for key, secret in spec["secrets"].items():
-        if secret["as"] != "environment":
-            continue
-        below = join_path(f"{path}.secrets", key)
-        if not key.replace("_", "a").isalnum():
-            mistakes.append(Mistake(below, "cannot name an environment variable", "use letters, digits and _, or as: credential"))
-        if "\n" in secret["value"]:
-            mistakes.append(Mistake(below, "an environment variable has one line (its value is not shown)", "write as: credential"))
-        if key in spec["environment"]:
-            mistakes.append(Mistake(join_path(f"{path}.environment", key), "is a secret as well", "keep it under secrets only"))
+        for check in (_check_variable, _check_one_line, _check_secret_alone):
+            attempt(check, spec, key, secret, path, mistakes)
+
+
+def _check_variable(_spec: Mapping[str, Any], key: str, secret: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    if secret["as"] == "environment" and not key.replace("_", "a").isalnum():
+        remedy = "use letters, digits and _, or as: credential"
+        mistakes.append(Mistake(join_path(f"{path}.secrets", key), "cannot name an environment variable", remedy))
+
+
+def _check_one_line(_spec: Mapping[str, Any], key: str, secret: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    if secret["as"] == "environment" and "\n" in secret["value"]:
+        problem = "an environment variable has one line (its value is not shown)"
+        mistakes.append(Mistake(join_path(f"{path}.secrets", key), problem, "write as: credential"))
+
+
+def _check_secret_alone(spec: Mapping[str, Any], key: str, secret: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    if secret["as"] == "environment" and key in spec["environment"]:
+        mistakes.append(Mistake(join_path(f"{path}.environment", key), "is a secret as well", "keep it under secrets only"))
 
 
 def _check_arguments(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check that no command has a secret among its arguments, which everybody on the host can read. No value is in an error."""
+    secrets = [(key, secret["value"]) for key, secret in spec["secrets"].items() if secret["value"] is not BROKEN]
+    telling = [(key, value) for key, value in secrets if len(value) >= _TELLING]
     for where, command in _all_commands(spec, path):
-        for index, word in enumerate(command):
-            found = [key for key, secret in spec["secrets"].items() if len(secret["value"]) >= _TELLING and secret["value"] in word]
+        for index, word in numbered(command):
+            found = [key for key, value in telling if value in word]
             if found:
                 remedy = "have the program read it from its environment, or from a file of $CREDENTIALS_DIRECTORY"
                 mistakes.append(Mistake(f"{where}[{index}]", f"holds secret {found[0]!r}, and the arguments of a process are no secret", remedy))
@@ -623,21 +796,25 @@ def _check_arguments(spec: dict[str, Any], mistakes: list[Mistake], path: str) -
 
 def _check_words(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check that nothing is left to a shell that is not there."""
-    variables = {*spec["environment"], *spec["secrets"]}
+    variables = {key for section in ("environment", "secrets") for key in readable(spec[section])}
     for where, command in _all_commands(spec, path):
-        found = command_words.complaints(command, spec["name"], variables)
-        mistakes.extend(Mistake(f"{where}[{one.place}]", one.problem, one.remedy) for one in found)
+        attempt(_check_words_of, command, spec["name"], variables, where, mistakes)
     for name, value in spec["environment"].items():
-        if command_words.refers_to_itself(name, value):
+        if value is not BROKEN and command_words.refers_to_itself(name, value):
             problem = f"${name} is not filled in here, as there is no shell, and was nothing before"
             mistakes.append(Mistake(join_path(f"{path}.environment", name), problem, "write the value out"))
+
+
+def _check_words_of(command: list[str], service: str, variables: Collection[str], path: str, mistakes: list[Mistake]) -> None:
+    for one in command_words.complaints(command, service, variables):
+        mistakes.append(Mistake(f"{path}[{one.place}]", one.problem, one.remedy))
 
 
 def _all_commands(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, list[str]]]:
     """Yield every command of a service, each with its path."""
     yield from _commands(spec, path)
     yield f"{path}.version_command", spec["version_command"]
-    for index, config in enumerate(spec["config"]):
+    for index, config in numbered(spec["config"]):
         yield f"{path}.config[{index}].validate", config["validate"]
     for where, one in (*_asked(spec, path), *_asked_in_drills(spec, path)):
         if "command" in one:
@@ -646,56 +823,81 @@ def _all_commands(spec: Mapping[str, Any], path: str) -> Iterator[tuple[str, lis
 
 def _check_headers(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check the secrets that headers refer to, and that no header holds one itself. No value of a header is in an error."""
-    secrets = spec["secrets"]
     for where, request in _requests(spec, path):
-        for header, value in request["headers"].items():
-            below = join_path(f"{where}.headers", header)
-            named = headers.references(value)
-            if not named and headers.is_confidential(header):
-                remedy = "keep it under secrets, and write {secret:NAME} in its place, for example 'Bearer {secret:ADMIN_TOKEN}'"
-                mistakes.append(Mistake(below, "would show a secret in verbose output (its value is not shown here)", remedy))
-            for key in named:
-                if key not in secrets:
-                    known = suggest(key, secrets) if secrets else f"write it under {path}.secrets, with as: request if the daemon has no use for it"
-                    mistakes.append(Mistake(below, f"there is no secret {key!r}", known))
-                elif not headers.is_line(secrets[key]["value"].rstrip("\n")):
-                    mistakes.append(Mistake(below, f"secret {key!r} has several lines, which no header can carry"))
+        attempt(_check_headers_of, request["headers"], spec["secrets"], where, path, mistakes)
+
+
+def _check_headers_of(given: Mapping[str, str], secrets: Mapping[str, Any], where: str, path: str, mistakes: list[Mistake]) -> None:
+    for header, value in given.items():
+        if value is BROKEN:
+            continue
+        below = join_path(f"{where}.headers", header)
+        named = headers.references(value)
+        if not named and headers.is_confidential(header):
+            remedy = "keep it under secrets, and write {secret:NAME} in its place, for example 'Bearer {secret:ADMIN_TOKEN}'"
+            mistakes.append(Mistake(below, "would show a secret in verbose output (its value is not shown here)", remedy))
+        for key in named:
+            attempt(_check_reference, key, secrets, below, path, mistakes)
+
+
+def _check_reference(key: str, secrets: Mapping[str, Any], where: str, path: str, mistakes: list[Mistake]) -> None:
+    if key not in secrets:
+        known = suggest(key, secrets) if secrets else f"write it under {path}.secrets, with as: request if the daemon has no use for it"
+        mistakes.append(Mistake(where, f"there is no secret {key!r}", known))
+    elif not headers.is_line(secrets[key]["value"].rstrip("\n")):
+        mistakes.append(Mistake(where, f"secret {key!r} has several lines, which no header can carry"))
 
 
 def _check_repetitions(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     for section, key in (("ports", "name"), ("config", "path"), ("directories", "path")):
-        names = [item[key] for item in spec[section]]
-        mistakes.extend(
-            Mistake(f"{path}.{section}[{index}].{key}", f"{name!r} stands there twice") for index, name in enumerate(names) if name in names[:index]
-        )
+        names: list[Any] = []
+        for index, item in numbered(spec[section]):
+            if item[key] is BROKEN:
+                continue
+            if item[key] in names:
+                mistakes.append(Mistake(f"{path}.{section}[{index}].{key}", f"{item[key]!r} stands there twice"))
+            names.append(item[key])
+
+
+def _written_places(spec: Mapping[str, Any], path: str, *sections: str) -> list[tuple[str, str]]:
+    """Return the paths on the host that items of these sections name, each with its inventory path."""
+    items = [(f"{path}.{section}[{index}].path", item["path"]) for section in sections for index, item in numbered(spec[section])]
+    return [(where, place) for where, place in items if place is not BROKEN]
 
 
 def _check_hidden(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check that the daemon's sandbox does not hide what it needs."""
-    home, working_directory = spec["account"]["home"], spec["unit"]["working_directory"]
-    places = [(f"{path}.{section}[{index}].path", item["path"]) for section in ("config", "directories") for index, item in enumerate(spec[section])]
-    places += [(f"{path}.sandbox.{key}[{index}]", place) for key in ("read_write", "read_only") for index, place in enumerate(spec["sandbox"][key])]
-    places += [(f"{path}.command[0]", word) for word in spec["command"][:1]]
-    if home not in [directory["path"] for directory in spec["directories"]]:
-        places.append((f"{path}.account.home", home))
-    if working_directory != home:
-        places.append((f"{path}.unit.working_directory", working_directory))
+    places = _written_places(spec, path, "config", "directories")
+    for key in ("read_write", "read_only"):
+        places += [(f"{path}.sandbox.{key}[{index}]", place) for index, place in numbered(spec["sandbox"][key])]
+    places += [(f"{path}.command[0]", word) for index, word in numbered(spec["command"]) if index == 0]
+    places += readable([attempt(_own_home, spec, path), attempt(_own_working_directory, spec, path)])
     relaxations = {root: "sandbox.home: read-only (its own directories stay writable)" for root in HOMES if spec["sandbox"]["home"] == "hidden"}
     relaxations.update({root: "sandbox.private_tmp: false" for root in TEMPORARY if spec["sandbox"]["private_tmp"]})
-    for where, place in places:
+    for where, place in filter(None, places):
         hidden = next((root for root in relaxations if f"{place}/".startswith(f"{root}/")), None)
         if hidden:
             remedy = f"write {relaxations[hidden]}, or keep it elsewhere, such as in /var/lib/{spec['name']}"
             mistakes.append(Mistake(where, f"{place} is in {hidden}, which the sandbox hides from the daemon", remedy))
 
 
+def _own_home(spec: Mapping[str, Any], path: str) -> tuple[str, str] | None:
+    """Return the home of a service, where it is not one of its directories."""
+    home = spec["account"]["home"]
+    return None if home in [directory["path"] for directory in spec["directories"]] else (f"{path}.account.home", f"{home}")
+
+
+def _own_working_directory(spec: Mapping[str, Any], path: str) -> tuple[str, str] | None:
+    directory = spec["unit"]["working_directory"]
+    return None if directory == spec["account"]["home"] else (f"{path}.unit.working_directory", directory)
+
+
 def _check_places(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check that the service has no directory of the distribution's as its own, and nothing where a boot takes it away."""
     name, told = spec["name"], {one.path for one in mistakes}
-    own = [(f"{path}.directories[{index}].path", one["path"]) for index, one in enumerate(spec["directories"])]
-    configs = [(f"{path}.config[{index}].path", one["path"]) for index, one in enumerate(spec["config"])]
+    own, configs = _written_places(spec, path, "directories"), _written_places(spec, path, "config")
     found = []
-    for where, place in [(f"{path}.account.home", spec["account"]["home"]), *own]:
+    for where, place in [*_home_place(spec, path), *own]:
         if is_systems(place):
             remedy = f"name one of its own, such as {place.rstrip('/')}/{name}; sandbox.read_write opens one that stays the system's"
             found.append(Mistake(where, f"{place} is the system's, and would be given to the service", remedy))
@@ -708,11 +910,14 @@ def _check_places(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> N
     mistakes.extend(one for one in found if one.path not in told)
 
 
+def _home_place(spec: Mapping[str, Any], path: str) -> list[tuple[str, str]]:
+    return [(f"{path}.account.home", home) for home in readable([value_at(spec, "account", "home")])]
+
+
 def _check_released(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check that nothing of the daemon's own is to lie among its releases, which come and go and which only root may write."""
     name = spec["name"]
-    places = [(f"{path}.{section}[{index}].path", item["path"]) for section in ("config", "directories") for index, item in enumerate(spec[section])]
-    for where, place in [*places, (f"{path}.account.home", spec["account"]["home"])]:
+    for where, place in [*_written_places(spec, path, "config", "directories"), *_home_place(spec, path)]:
         if f"{place}/".startswith(f"{RELEASES}/{name}/"):
             remedy = f"keep it elsewhere, such as in {'/etc' if '.config[' in where else '/var/lib'}/{name}"
             mistakes.append(Mistake(where, f"{RELEASES}/{name} is for the service's releases, which only root may write", remedy))
@@ -722,7 +927,7 @@ def _check_units(spec: dict[str, Any], host: Host, known_services: Collection[st
     """Check the services that the unit depends on: those of the fleet by their names, all other units with their suffix."""
     here = services_of(host, [])
     for key in ("after", "wants", "requires", "on_failure"):
-        for index, other in enumerate(spec["unit"][key]):
+        for index, other in numbered(value_at(spec, "unit", key)):
             where = f"{path}.unit.{key}[{index}]"
             if "." in other:
                 continue
@@ -731,7 +936,7 @@ def _check_units(spec: dict[str, Any], host: Host, known_services: Collection[st
                 mistakes.append(Mistake(where, f"{other!r} is not in fleet_services", remedy))
             elif other not in here and key in ("requires", "on_failure"):
                 remedy = "place it there too, or write wants and after, which do without it"
-                mistakes.append(Mistake(where, f"service {other!r} is not placed on host {host.name}", remedy))
+                mistakes.append(Mistake(where, f"service {other!r} is not placed on {HOSTS}", remedy))
 
 
 def _check_stop(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
@@ -742,13 +947,20 @@ def _check_stop(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> Non
 
 def _check_rollout(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     rollout = spec["rollout"]
+    attempt(_check_promote, rollout, f"{path}.rollout", mistakes)
+    for index, analysis in numbered(rollout["analysis"]):
+        attempt(_check_analysis, analysis, f"{path}.rollout.analysis[{index}]", mistakes)
+
+
+def _check_promote(rollout: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
     if rollout["promote"] == "manual" and rollout["canary"] == 0:
-        mistakes.append(Mistake(f"{path}.rollout.promote", "there is no canary to promote", "set rollout.canary to 1 or more, or promote: auto"))
-    for index, analysis in enumerate(rollout["analysis"]):
-        below = f"{path}.rollout.analysis[{index}]"
-        if analysis["failure_limit"] >= analysis["count"]:
-            remedy = f"write a number below count, which is {analysis['count']}"
-            mistakes.append(Mistake(f"{below}.failure_limit", "all measurements may be bad, so that it can never fail", remedy))
+        mistakes.append(Mistake(f"{path}.promote", "there is no canary to promote", "set rollout.canary to 1 or more, or promote: auto"))
+
+
+def _check_analysis(analysis: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> None:
+    if analysis["failure_limit"] >= analysis["count"]:
+        remedy = f"write a number below count, which is {analysis['count']}"
+        mistakes.append(Mistake(f"{path}.failure_limit", "all measurements may be bad, so that it can never fail", remedy))
 
 
 def _check_fleet_wide(fleet: Fleet, joined: Mapping[str, Mapping[str, Any]], mistakes: list[Mistake]) -> None:
@@ -761,25 +973,36 @@ def _check_fleet_wide(fleet: Fleet, joined: Mapping[str, Mapping[str, Any]], mis
         specs = {name: joined[name]["services"][service] for name in names if service in joined[name]["services"]}
         if len(specs) < len(names):
             continue  # what is wrong with the others comes first
-        mistakes.extend(_disagreements(service, specs, joined))
-        mistakes.extend(_impossible_numbers(service, specs, fleet))
+        for keys in FLEET_WIDE:
+            mistakes.extend(readable(attempt(_disagreement, service, keys, specs, joined)))
+        mistakes.extend(readable(attempt(_different_batches, service, specs, joined)))
+        for check in (_impossible_minimum, _impossible_parts):
+            mistakes.extend(readable(attempt(check, service, specs, joined)))
 
 
-def _disagreements(service: str, specs: Mapping[str, Mapping[str, Any]], joined: Mapping[str, Mapping[str, Any]]) -> Iterator[Mistake]:
-    for keys in FLEET_WIDE:
-        values = {name: _value(spec, keys) for name, spec in specs.items()}
-        if len(set(values.values())) > 1:
-            path = ".".join((join_path("fleet_services", service), *keys))
-            remedy = "write it once, under fleet_services; fleet_overrides are for what may differ"
-            yield Mistake(path, f"{_two(values)}, but it counts for all hosts together", remedy)
+Specs = Mapping[str, Mapping[str, Any]]
+Joined = Mapping[str, Mapping[str, Any]]
+
+
+def _disagreement(service: str, keys: tuple[str, ...], specs: Specs, joined: Joined) -> list[Mistake]:
+    values = {name: _value(spec, keys) for name, spec in specs.items()}
+    if len(set(values.values())) <= 1:
+        return []
+    remedy = "write it once, under fleet_services; fleet_overrides are for what may differ"
+    return [Mistake(_other_origin(service, keys, values, joined), f"{_two(values)}, but it counts for all hosts together", remedy)]
+
+
+def _different_batches(service: str, specs: Specs, joined: Joined) -> list[Mistake]:
+    found = []
     tiers: dict[str, dict[str, Any]] = {}
     for name, spec in specs.items():
         tiers.setdefault(joined[name]["tier"]["name"], {})[name] = spec["rollout"]["batch"]
     for tier, batches in tiers.items():
         if len(set(batches.values())) > 1:
-            path = join_path("fleet_services", service) + ".rollout.batch"
+            path = _other_origin(service, ("rollout", "batch"), batches, joined)
             remedy = f"write it once for the tier, under fleet_overrides.{tier}.{service}" if tier else "write it once, under fleet_services"
-            yield Mistake(path, f"{_two(batches)}, which are of one tier and go through the same batches", remedy)
+            found.append(Mistake(path, f"{_two(batches)}, which are of one tier and go through the same batches", remedy))
+    return found
 
 
 def _value(spec: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
@@ -791,44 +1014,55 @@ def _value(spec: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
 
 def _two(values: Mapping[str, Any]) -> str:
     """Return in words two hosts that have different values."""
+    first, second = _two_hosts(values)
+    return f"is {_or_unset(values[first])} on {first} and {_or_unset(values[second])} on {second}"
+
+
+def _two_hosts(values: Mapping[str, Any]) -> tuple[str, str]:
     (first, value), *others = values.items()
-    second, other = next((name, other) for name, other in others if other != value)
-    return f"is {_or_unset(value)} on {first} and {_or_unset(other)} on {second}"
+    return first, next(name for name, other in others if other != value)
+
+
+def _other_origin(service: str, keys: tuple[str, ...], values: Mapping[str, Any], joined: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return where a value is written that differs between hosts: in an override, as the description says the same to all."""
+    path = ".".join((join_path("fleet_services", service), *keys))
+    written = [original_path(path, joined[name]["origins"]) for name in _two_hosts(values)]
+    return next((one for one in written if one != path), path)
 
 
 def _or_unset(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
-def _impossible_numbers(service: str, specs: Mapping[str, Mapping[str, Any]], fleet: Fleet) -> Iterator[Mistake]:
-    count = len(specs)
-    name = min(specs)
-    spec = specs[name]
-    hosts = f"{count} host{'' if count == 1 else 's'}"
-
-    def mistake(keys: tuple[str, ...], problem: str, most: int) -> Mistake:
-        return Mistake(_written_at(fleet.hosts[name], service, keys), problem, f"write a number up to {most}, or place the service on more hosts")
-
-    available = spec["min_available"]
-    if available is not None and part_of(count, available, up=True) > count:
-        yield mistake(("min_available",), f"{available} hosts can never be ready: the service is placed on {hosts}", count - 1)
-    elif available is not None and part_of(count, available, up=True) == count:
-        yield mistake(("min_available",), f"{available} of {hosts} leaves none that may be restarted", count - 1)
-    for key in ("canary", "partition"):
-        if (spec["rollout"][key] or 0) > count:
-            yield mistake(("rollout", key), f"{spec['rollout'][key]} is more than the {hosts} that the service is placed on", count)
+def _impossible_minimum(service: str, specs: Specs, joined: Joined) -> list[Mistake]:
+    count, available = len(specs), specs[min(specs)]["min_available"]
+    hosts = _counted(count)
+    ready = None if available is None else part_of(count, available, up=True)
+    if ready is not None and ready > count:
+        problem = f"{available} hosts can never be ready: the service is placed on {hosts}"
+    elif ready == count:
+        problem = f"{available} of {hosts} leaves none that may be restarted"
+    else:
+        return []
+    return [_too_many(service, ("min_available",), problem, count - 1, specs, joined)]
 
 
-def _written_at(host: Host, service: str, keys: tuple[str, ...]) -> str:
-    """Return where in the inventory the value that a service has on a host is written: the last layer that has it."""
-    found = join_path("fleet_services", service)
-    for layer in _layers(host, tier_of(host, [])):
-        value: Any = host.overrides
-        for key in (layer, service, *keys):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None:
-            found = join_path(join_path("fleet_overrides", layer), service)
-    return ".".join((found, *keys))
+def _impossible_parts(service: str, specs: Specs, joined: Joined) -> list[Mistake]:
+    count, rollout = len(specs), specs[min(specs)]["rollout"]
+    return [
+        _too_many(service, ("rollout", key), f"{rollout[key]} is more than the {_counted(count)} that the service is placed on", count, specs, joined)
+        for key in ("canary", "partition")
+        if attempt(lambda key=key: (rollout[key] or 0) > count) is True
+    ]
+
+
+def _counted(hosts: int) -> str:
+    return f"{hosts} host{'' if hosts == 1 else 's'}"
+
+
+def _too_many(service: str, keys: tuple[str, ...], problem: str, most: int, specs: Specs, joined: Joined) -> Mistake:
+    path = original_path(".".join((join_path("fleet_services", service), *keys)), joined[min(specs)]["origins"])
+    return Mistake(path, problem, f"write a number up to {most}, or place the service on more hosts")
 
 
 def _check_braces(text: str, path: str, known: tuple[str, ...], mistakes: list[Mistake]) -> None:
@@ -841,28 +1075,47 @@ def _check_braces(text: str, path: str, known: tuple[str, ...], mistakes: list[M
 Claim = tuple[str, str, str]
 
 
-def _claims(spec: dict[str, Any]) -> Iterable[Claim]:
+def _claims(spec: dict[str, Any]) -> Iterator[Claim]:
     """Yield what a service claims for itself on its host: (what, how it is called, inventory path)."""
     path = join_path("fleet_services", spec["name"])
-    for index, port in enumerate(spec["ports"]):
-        first, _colon, last = port["port"].partition(":")
-        for proto in port["proto"] if port["listen"] else ():
-            for number in range(int(first), int(last or first) + 1):
-                yield (f"port {proto}/{number}", f"port {number}/{proto}", f"{path}.ports[{index}].port")
-    if not spec["account"]["shared"]:
-        yield (f"user {spec['account']['user']}", f"account {spec['account']['user']!r}", f"{path}.account.user")
-    for index, config in enumerate(spec["config"]):
-        yield (f"path {config['path']}", f"path {config['path']}", f"{path}.config[{index}].path")
-    for file in dict.fromkeys(secret_path(spec, key) for key in spec["secrets"]):
-        yield (f"path {file}", f"path {file}", f"{path}.environment_file" if file == spec["environment_file"] else f"{path}.secrets")
-    for directory in spec["directories"]:
-        if not (spec["account"]["shared"] and directory["path"] == spec["account"]["home"]):
-            yield (f"path {directory['path']}", f"path {directory['path']}", f"{path}.directories")
-    for binary in spec["binaries"]:
-        yield (f"path {BINARIES}/{binary}", f"binary {BINARIES}/{binary}", f"{path}.binaries")
+    for index, port in numbered(spec["ports"]):
+        yield from readable(attempt(_port_claims, port, f"{path}.ports[{index}].port"))
+    for claims in (_account_claims, _config_claims, _secret_claims, _directory_claims, _binary_claims):
+        yield from readable(attempt(claims, spec, path))
 
 
-def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
+def _port_claims(port: Mapping[str, Any], path: str) -> list[Claim]:
+    first, _colon, last = port["port"].partition(":")
+    numbers = range(int(first), int(last or first) + 1) if port["listen"] else ()
+    return [(f"port {proto}/{number}", f"port {number}/{proto}", path) for proto in port["proto"] for number in numbers]
+
+
+def _account_claims(spec: Mapping[str, Any], path: str) -> list[Claim]:
+    user = spec["account"]["user"]
+    return [] if spec["account"]["shared"] else [(f"user {user}", f"account {user!r}", f"{path}.account.user")]
+
+
+def _config_claims(spec: Mapping[str, Any], path: str) -> list[Claim]:
+    return [(f"path {place}", f"path {place}", where) for where, place in _written_places(spec, path, "config")]
+
+
+def _secret_claims(spec: Mapping[str, Any], path: str) -> list[Claim]:
+    files = dict.fromkeys(readable([attempt(secret_path, spec, key) for key in spec["secrets"]]))
+    return [(f"path {file}", f"path {file}", f"{path}.{'environment_file' if file == spec['environment_file'] else 'secrets'}") for file in files]
+
+
+def _directory_claims(spec: Mapping[str, Any], path: str) -> list[Claim]:
+    account = spec["account"]
+    shared = account["home"] if account["shared"] else ""
+    places = [place for _where, place in _written_places(spec, path, "directories") if place != shared]
+    return [(f"path {place}", f"path {place}", f"{path}.directories") for place in places]
+
+
+def _binary_claims(spec: Mapping[str, Any], path: str) -> list[Claim]:
+    return [(f"path {BINARIES}/{binary}", f"binary {BINARIES}/{binary}", f"{path}.binaries") for binary in spec["binaries"]]
+
+
+def _clashes(specs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]) -> list[Mistake]:
     """Return a mistake for each thing that two services of one host both claim, naming both."""
     mistakes: list[Mistake] = []
     owners: dict[str, tuple[str, str]] = {}
@@ -875,8 +1128,53 @@ def _clashes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
             if first == name and not thing.startswith("port") and _section(path) == _section(first_path):
                 continue  # what stands in one list twice is said of the list
             told.add((path, first_path))
-            mistakes.append(Mistake(path, f"{called} is taken on host {host} by {first} ({first_path})", _way_out(thing, spec)))
+            problem = f"{called} is taken on {HOSTS} by {first} ({original_path(first_path, origins)})"
+            mistakes.append(where_written(Mistake(path, problem, _way_out(thing, spec)), origins))
     return mistakes
+
+
+def said_of_accounts(specs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, str, Any, str]]:
+    """Yield what services say about users and groups: which, its name, key, value, and which service. What is left to a default is not said."""
+    for service, spec in specs.items():
+        account = spec["account"]
+        if account is BROKEN or account["user"] is BROKEN:
+            continue
+        for key, value in account.items():
+            if key in ("uid", "gid", "group", "home", "groups") and attempt(_is_said, service, account, key) is True:
+                kind, name = ("group", account["group"]) if key == "gid" else ("account", account["user"])
+                yield kind, name, key, value, service
+
+
+def _is_said(service: str, account: Mapping[str, Any], key: str) -> bool:
+    value, defaults = account[key], {"uid": None, "gid": None, "group": account["user"], "home": default_home(service), "groups": []}
+    # Whose number it is must be known as well.
+    return bool(value != defaults[key]) and (key != "gid" or bool(account["group"]))
+
+
+def _account_mistakes(specs: Mapping[str, dict[str, Any]], origins: Mapping[str, str]) -> list[Mistake]:
+    """Return a mistake for all that services say of one account or group differently, and for each ID that two of them would have."""
+    mistakes: list[Mistake] = []
+    told: dict[tuple[str, str, str], tuple[Any, str, str]] = {}
+    owners: dict[tuple[str, int], tuple[str, str]] = {}
+    for kind, name, key, value, service in said_of_accounts(specs):
+        path = f"{join_path('fleet_services', service)}.account.{key}"
+        first, first_path, first_service = told.setdefault((kind, name, key), (value, path, service))
+        if first != value:
+            if kind == "account" and not any(specs[one]["account"]["shared"] for one in (service, first_service)):
+                continue  # that they have one account is a mistake already
+            problem = f"is {value}, but {kind} {name!r}, which both have on {HOSTS}, has {first} ({original_path(first_path, origins)})"
+            mistakes.append(Mistake(path, problem, "write the same for both, or give one of the two an account of its own"))
+        elif key in ("uid", "gid"):
+            owner, owner_path = owners.setdefault((key, value), (name, path))
+            if owner != name:
+                problem = f"{value} is taken on {HOSTS} by {kind} {owner!r} ({original_path(owner_path, origins)})"
+                mistakes.append(Mistake(path, problem, "write another number, or leave it out and let the host choose"))
+    return [where_written(one, origins) for one in mistakes]
+
+
+def default_home(service: str) -> str:
+    """Return the home of a service's account where nobody says another."""
+    return f"/var/lib/{service}"
 
 
 def _section(path: str) -> str:
@@ -895,22 +1193,19 @@ def _service_of(unit: str) -> str:
     return unit.removesuffix(".service")
 
 
-def _order_mistakes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
+def _order_mistakes(specs: Mapping[str, dict[str, Any]]) -> list[Mistake]:
     """Return a mistake for each circle in the start order of one host's services, and turn their names into units."""
     mistakes: list[Mistake] = []
     edges = {
-        name: [other for key in ("after", "requires") for other in map(_service_of, spec["unit"][key]) if other in specs]
+        name: [other for key in ("after", "requires") for other in map(_service_of, readable(value_at(spec, "unit", key))) if other in specs]
         for name, spec in specs.items()
     }
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
             ordered = _circle(trail[trail.index(name) :])
-            mistakes.append(
-                Mistake(
-                    f"fleet_services.{ordered[0]}.unit.after", f"circular start order on host {host}: {' → '.join(ordered)}", "take one of them out"
-                )
-            )
+            problem = f"circular start order on {HOSTS}: {' → '.join(ordered)}"
+            mistakes.append(Mistake(f"fleet_services.{ordered[0]}.unit.after", problem, "take one of them out"))
             return
         for other in edges[name]:
             visit(other, (*trail, name))
@@ -918,33 +1213,42 @@ def _order_mistakes(host: str, specs: Mapping[str, dict[str, Any]]) -> list[Mist
     for name in edges:
         visit(name, ())
     for spec in specs.values():
-        for key in ("after", "wants", "requires", "on_failure"):
-            spec["unit"][key] = [unit if "." in unit else f"{unit}.service" for unit in spec["unit"][key]]
+        for key in ("after", "wants", "requires", "on_failure") if spec["unit"] is not BROKEN else ():
+            spec["unit"][key] = attempt(_with_suffix, spec["unit"][key])
     return sorted(set(mistakes))
+
+
+def _with_suffix(units: list[str]) -> list[str]:
+    return [unit if "." in unit else f"{unit}.service" for unit in units]
 
 
 def finish_tier(host: Host, mistakes: list[Mistake]) -> dict[str, Any]:
     """Return the finished tier of a host: its name and what ``fleet_tiers`` says about it."""
     name = tier_of(host, [])
     found: list[Mistake] = []
-    finished = TIER.read(host.tiers.get(name) or {}, join_path("fleet_tiers", name), found)
+    described = host.tiers.get(name)
+    finished = TIER.read({} if described is None or described is BROKEN else described, join_path("fleet_tiers", name), found)
     mistakes.extend(found)
     return {"name": name, **(TIER.read({}, "", []) if found else finished)}
 
 
 def join(fleet: Fleet, known_services: Mapping[str, Collection[str]], mistakes: list[Mistake]) -> dict[str, dict[str, Any]]:
-    """Return for every host ``tier``, its finished ``services`` by name, and ``deserted``: whether no host of the fleet has any.
+    """Return for every host ``tier``, its finished ``services`` by name, their ``origins``, and ``deserted``: whether no host has any.
 
-    ``known_services`` names, per host, every service of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
+    ``origins`` says what of them was written in overrides (see ``merge``). ``known_services`` names, per host, every service
+    of the catalogue. ``mistakes`` collects all that is wrong, everywhere.
     """
     mistakes.extend(check_fleet(fleet))
     mistakes.extend(_check_overridden(fleet, {name for services in known_services.values() for name in services}))
-    for services in known_services.values():
-        _check_names(services, mistakes)
-    joined = {
-        name: {"tier": finish_tier(host, mistakes), "services": finish_host(host, fleet, known_services[name], mistakes)}
-        for name, host in fleet.hosts.items()
-    }
+    for names in known_services.values():
+        _check_names(names, mistakes)
+    joined: dict[str, dict[str, Any]] = {}
+    for name, host in fleet.hosts.items():
+        origins: dict[str, str] = {}
+        found: list[Mistake] = []
+        services = finish_host(host, fleet, known_services[name], found, origins)
+        joined[name] = {"tier": finish_tier(host, found), "services": services, "origins": origins}
+        mistakes.extend(one._replace(host=name) for one in found)
     _check_fleet_wide(fleet, joined, mistakes)
     deserted = not any(one["services"] for one in joined.values())
     return {name: {**one, "deserted": deserted} for name, one in joined.items()}

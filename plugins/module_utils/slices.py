@@ -21,17 +21,20 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     backup_spec,
     config_formats,
     drill_slice,
+    firewall_formats,
     host_tools,
     preflight_policy,
     runtime_directories,
     unit_file,
     unit_marks,
+    unit_text,
 )
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, holds_broken, numbered, readable, value_at
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
-from ansible_collections.hearth.fleet.plugins.module_utils.schema import DURATION
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, secret_path
+from ansible_collections.hearth.fleet.plugins.module_utils.schema import DURATION, Scalar
+from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, original_path, said_of_accounts, secret_path, where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 _TO_LOOK_AT_SERVICES = ("service", "unit", "health", "reload", "reloadable")
@@ -42,18 +45,34 @@ Inputs = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Sources:
-    """How the text of a user's own file comes in, and the absolute path of one; both raise FleetError."""
+    """How the text of a user's own file comes in, and the absolute path of one; both raise FleetError.
+
+    ``addresses`` returns those behind a group or host of the inventory, or raises ValueError (see ``service_spec.Fleet``).
+    """
 
     template: Callable[[str], str]
     read: Callable[[str], str]
     find: Callable[[str], str]
+    addresses: Callable[[str], list[str]] = lambda source: [source]
 
 
 def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
     """Return the desired state of host ``name``: its services, and one slice per role."""
+    found: list[Mistake] = []
+    wanted = _slices(name, addresses, joined, inputs, sources, found)
+    mistakes.extend(where_written(one, joined["origins"])._replace(host=name) for one in found)
+    check = value_at(wanted, "backup", "check")
+    for schedule in [] if check is None else readable(value_at(check, "schedules")):
+        schedule["path"] = original_path(schedule["path"], joined["origins"])
+    return wanted
+
+
+def _slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: Inputs, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any]:
     services = joined["services"]
+    mistakes.extend(readable(attempt(firewall_mistakes, inputs["firewall"])))
+    firewall = attempt(with_addresses, inputs["firewall"], sources.addresses, mistakes)
     files = {service: config_paths(spec, sources, mistakes) for service, spec in services.items()}
-    unit = unit_slice(services, files, inputs["unit"], mistakes)
+    unit = attempt(unit_slice, services, files, inputs["unit"], mistakes)
     return {
         "host": {
             "name": name,
@@ -63,22 +82,29 @@ def slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: I
             "offline": joined["tier"]["offline"],
         },
         "services": services,
-        "account": account_slice(services, inputs["account"], mistakes),
-        "release": [release(spec, inputs["release"], sources, mistakes) for spec in services.values()],
-        "config": {
-            "paths": _once([*config_parents(services, files), *(path for service in services for path in files[service])]),
-            "bootstrap": [one for spec in services.values() for one in bootstraps(spec)],
-        },
+        "account": attempt(account_slice, services, inputs["account"], mistakes),
+        "release": readable(attempt(release, spec, inputs["release"], sources, mistakes) for spec in services.values()),
+        "config": attempt(_config_slice, services, files),
         "unit": unit,
-        "firewall": firewall_slice(services, inputs["firewall"]),
-        "backup": backup_slice.backup_slice(name, services, inputs["backup"], inputs["unit"]["unit_exposure_max"], sources.read, mistakes),
+        "firewall": attempt(firewall_slice, services, firewall),
+        "backup": attempt(
+            backup_slice.backup_slice, name, services, inputs["backup"], value_at(inputs, "unit", "unit_exposure_max"), sources.read, mistakes
+        ),
         "drill": drill_slice.nothing(),  # until the whole fleet is known
-        "preflight": {
-            **preflight_slice(services, joined["tier"], inputs["preflight"], addresses, mistakes),
-            "deserted": joined["deserted"],
-        },
-        "rollout": [rollout(services[one["service"]], files[one["service"]], one) for one in unit["units"]],
+        "preflight": attempt(_preflight, joined, inputs["preflight"], addresses, mistakes),
+        "rollout": readable(attempt(rollout, services[one["service"]], files[one["service"]], one) for one in readable(value_at(unit, "units"))),
     }
+
+
+def _config_slice(services: Mapping[str, Any], files: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    return {
+        "paths": _once([*config_parents(services, files), *(path for service in services for path in files[service])]),
+        "bootstrap": [one for spec in services.values() for one in bootstraps(spec)],
+    }
+
+
+def _preflight(joined: Mapping[str, Any], inputs: Mapping[str, Any], addresses: list[str], mistakes: list[Mistake]) -> dict[str, Any]:
+    return {**preflight_slice(joined["services"], joined["tier"], inputs, addresses, mistakes), "deserted": joined["deserted"]}
 
 
 def without_content(wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,13 +153,6 @@ def _directory(service: str, path: str, *, owner: str, group: str, mode: str) ->
     return {"path": path, "state": "directory", "service": service, "owner": owner, "group": group, "mode": _mode(mode)}
 
 
-def _mistake(error: FleetError) -> Mistake:
-    """Return an error of the form "path: problem, arrow, remedy" as a mistake."""
-    said, _arrow, remedy = str(error).partition("\n  → ")
-    path, _colon, problem = said.partition(": ")
-    return Mistake(path, problem, remedy)
-
-
 def _mode(mode: str) -> str:
     return mode.rjust(4, "0")
 
@@ -173,6 +192,9 @@ def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistak
                 "service": name,
             },
         )
+    # Of services that share an account, one may say what the others leave to the defaults.
+    for kind, called, key, value, _service in said_of_accounts(services):
+        (users if kind == "account" else groups)[called][key] = value
     directories = [
         _directory(name, one["path"], owner=one["owner"], group=one["group"], mode=one["mode"])
         for name, spec in services.items()
@@ -193,7 +215,7 @@ def _at_boot(services: Mapping[str, Any], mistakes: list[Mistake]) -> list[dict[
     try:
         text = runtime_directories.at_boot(services)
     except FleetError as error:
-        mistakes.append(_mistake(error))
+        mistakes.extend(unit_text.mistakes_of(error))
     if text:
         return [_file("", path, text, owner="root", group="root", mode="0644")]
     return [{"path": path, "state": "absent", "service": ""}] if services else []
@@ -229,7 +251,7 @@ def release(spec: Mapping[str, Any], inputs: Mapping[str, Any], sources: Sources
         "via": artifact["via"] or inputs["release_via"],
         "headers": artifact["headers"],
         "proxy": inputs["release_proxy"],
-        "timeout": DURATION.read(inputs["release_timeout"], "release_timeout", mistakes) or 0,
+        "timeout": DURATION.read(inputs["release_timeout"], "release_timeout", mistakes),
         "retries": inputs["release_retries"],
         "unit": spec["unit"]["name"],
     }
@@ -238,14 +260,11 @@ def release(spec: Mapping[str, Any], inputs: Mapping[str, Any], sources: Sources
 def _location(artifact: Mapping[str, Any], arch: str, version: str, path: str, sources: Sources, mistakes: list[Mistake]) -> dict[str, str]:
     """Return ``{"url": …}`` or ``{"file": …}`` of one architecture, filled in."""
     kind = "url" if artifact["url"] else "file"
-    text = per_architecture(artifact[kind], [arch]).get(arch)
+    text = per_architecture(artifact[kind], [arch]).get(arch) if artifact[kind] else None
     if text is None:
-        mistakes.append(Mistake(f"{path}.{kind}", f"nothing for {arch}, which has a digest", f"add {kind}.{arch}"))
-        return {}
+        return {}  # which the join has said
     text = text.replace("{version}", version).replace("{arch}", arch)
     if kind == "url":
-        if not text.startswith(("https://", "http://")):
-            mistakes.append(Mistake(f"{path}.url", f"{text!r} is not a URL", "write it like https://host/path; a file on the controller is `file`"))
         return {"url": text}
     try:
         return {"file": sources.find(text)}
@@ -267,41 +286,62 @@ def config_paths(spec: Mapping[str, Any], sources: Sources, mistakes: list[Mista
     """Return the files that a service reads: rendered config, the secrets' environment file, credentials."""
     name = spec["name"]
     base = join_path("fleet_services", name)
-    files = []
-    for index, config in enumerate(spec["config"]):
-        text = _config_text(config, f"{base}.config[{index}]", sources, mistakes)
-        if text is not None:
-            files.append(
-                _file(
-                    name,
-                    config["path"],
-                    text,
-                    owner=config["owner"],
-                    group=config["group"],
-                    mode=config["mode"],
-                    secret=config["secret"],
-                    validate=config["validate"],
-                    validate_as=spec["account"]["user"],
-                )
-            )
-    environment = {key: secret["value"] for key, secret in spec["secrets"].items() if secret["as"] == "environment"}
-    if environment:
-        text = config_formats.encode("env", environment, join_path("fleet_services", name) + ".secrets")
-        files.append(_file(name, spec["environment_file"], text, owner="root", group="root", mode="0600", secret=True))
-    files.extend(
-        _file(name, secret_path(spec, key), secret["value"], owner="root", group="root", mode="0600", secret=True)
-        for key, secret in spec["secrets"].items()
-        if secret["as"] != "environment"
+    files = [attempt(_config_file, spec, config, f"{base}.config[{index}]", sources, mistakes) for index, config in numbered(spec["config"])]
+    files.append(attempt(_environment_text, spec, f"{base}.secrets", mistakes))
+    files.extend(attempt(_secret_text, spec, key) for key in readable(spec["secrets"]))
+    return [file for file in readable(files) if file and file["path"] is not BROKEN]
+
+
+def _config_file(spec: Mapping[str, Any], config: Mapping[str, Any], path: str, sources: Sources, mistakes: list[Mistake]) -> dict[str, Any] | None:
+    text = _config_text(config, path, sources, mistakes)
+    return (
+        text
+        if text is None
+        else _file(
+            spec["name"],
+            config["path"],
+            text,
+            owner=config["owner"],
+            group=config["group"],
+            mode=config["mode"],
+            secret=config["secret"],
+            validate=config["validate"],
+            validate_as=spec["account"]["user"],
+        )
     )
-    return files
+
+
+def _environment_text(spec: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> dict[str, Any] | None:
+    """Return the file with the secrets that are environment variables, if there are any."""
+    environment = {key: secret["value"] for key, secret in spec["secrets"].items() if secret["as"] == "environment"}
+    if not environment or any(value is BROKEN for value in environment.values()):
+        return None
+    try:
+        text = config_formats.encode("env", environment, path)
+    except config_formats.ContentError as error:
+        mistakes.extend(error.mistakes)
+        return None
+    return _file(spec["name"], spec["environment_file"], text, owner="root", group="root", mode="0600", secret=True)
+
+
+def _secret_text(spec: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """Return the file of a secret that is no environment variable."""
+    secret = spec["secrets"][key]
+    if secret["as"] == "environment":
+        return None
+    return _file(spec["name"], secret_path(spec, key), secret["value"], owner="root", group="root", mode="0600", secret=True)
 
 
 def _config_text(config: Mapping[str, Any], path: str, sources: Sources, mistakes: list[Mistake]) -> Any:
+    if holds_broken([config[key] for key in ("content", "template", "file")]):
+        return None
     try:
         if config["template"] is not None:
             return sources.template(config["template"])
         if config["file"] is not None:
             return sources.read(config["file"])
+        if config["content"] is None:
+            return None  # which the join has said
         return config_formats.encode(config["format"] or config_formats.guess_format(config["path"]), config["content"], f"{path}.content")
     except config_formats.ContentError as error:
         mistakes.extend(error.mistakes)
@@ -363,29 +403,37 @@ def unit_slice(
     services: Mapping[str, Any], files: Mapping[str, list[dict[str, Any]]], inputs: Mapping[str, Any], mistakes: list[Mistake]
 ) -> dict[str, Any]:
     """Return the units, rendered, and the host tool that they call when they start."""
-    wanted = []
-    for name, spec in services.items():
-        # What the daemon does not get needs no restart when it changes.
-        apart = [secret_path(spec, key) for key, secret in spec["secrets"].items() if secret["as"] == "request"]
-        stamped = [path["path"] for path in files[name] if path["path"] not in apart]
-        try:
-            content = unit_file.render({**spec, "credentials": credentials(spec), "environment_files": environment_files(spec), "stamp": stamped})
-        except FleetError as error:
-            mistakes.append(_mistake(error))
-            continue
-        threshold = spec["sandbox"]["exposure_max"]
-        wanted.append(
-            {
-                "service": name,
-                "name": spec["unit"]["name"],
-                "content": content,
-                "sha256": digest(content),
-                "exposure_max": inputs["unit_exposure_max"] if threshold is None else threshold,
-                "enabled": True,
-                "stamp": stamped,
-            }
-        )
+    units = (attempt(_unit, spec, files[name], inputs["unit_exposure_max"], mistakes) for name, spec in services.items())
+    wanted = [unit for unit in readable(units) if unit]
     return {"units": wanted, "paths": _host_tools([one["name"] for one in wanted]) if wanted else []}
+
+
+def _unit(spec: Mapping[str, Any], files: list[dict[str, Any]], exposure_max: float, mistakes: list[Mistake]) -> dict[str, Any] | None:
+    """Return the unit of one service; None, and mistakes, for what no unit file can say."""
+    # What the daemon does not get needs no restart when it changes.
+    apart = readable(attempt(_for_requests, spec))
+    stamped = [path["path"] for path in files if path["path"] not in apart]
+    more = {"credentials": attempt(credentials, spec), "environment_files": attempt(environment_files, spec), "stamp": stamped}
+    try:
+        content = unit_file.render({**spec, **more})
+    except FleetError as error:
+        mistakes.extend(unit_text.mistakes_of(error))
+        return None
+    threshold = spec["sandbox"]["exposure_max"]
+    return {
+        "service": spec["name"],
+        "name": spec["unit"]["name"],
+        "content": content,
+        "sha256": digest(content),
+        "exposure_max": exposure_max if threshold is None else threshold,
+        "enabled": True,
+        "stamp": stamped,
+    }
+
+
+def _for_requests(spec: Mapping[str, Any]) -> list[str]:
+    """Return the files of the secrets that the daemon does not get."""
+    return [secret_path(spec, key) for key, secret in spec["secrets"].items() if secret["as"] == "request"]
 
 
 def _host_tools(service_units: Iterable[str]) -> list[dict[str, Any]]:
@@ -426,12 +474,7 @@ def firewall_slice(services: Mapping[str, Any], inputs: Mapping[str, Any]) -> di
         for port in inputs["firewall_ssh_ports"]
         for source in inputs["firewall_ssh_from"]
     ]
-    for one in inputs["firewall_rules"]:
-        rules += [
-            _rule(one["action"], str(one["port"]).replace("-", ":"), proto, source, f"host/{one['name']}", one["interface"])
-            for proto in one["proto"]
-            for source in one["from"]
-        ]
+    rules += [_host_rule(one, proto, source) for one in inputs["firewall_rules"] for proto in one["proto"] for source in one["from"]]
     closed = inputs["firewall_default_incoming"] != "allow"
     for name, spec in services.items():
         for port in spec["ports"]:
@@ -456,6 +499,52 @@ def firewall_slice(services: Mapping[str, Any], inputs: Mapping[str, Any]) -> di
     }
 
 
+def _host_rule(one: Mapping[str, Any], proto: str, source: str) -> dict[str, str]:
+    return _rule(one["action"], str(one["port"]).replace("-", ":"), proto, source, f"host/{one['name']}", one["interface"])
+
+
+def with_addresses(inputs: Mapping[str, Any], addresses: Callable[[str], list[str]], mistakes: list[Mistake]) -> dict[str, Any]:
+    """Return the inputs of the firewall with the addresses of the groups and hosts that they let in."""
+
+    def resolve(given: Iterable[str], path: str) -> list[str]:
+        found = []
+        for index, source in enumerate(given):
+            try:
+                found += addresses(source)
+            except ValueError as error:
+                problem, _semicolon, remedy = str(error).partition("; ")
+                mistakes.append(Mistake(join_path(path, index), problem, remedy))
+        return list(dict.fromkeys(found))
+
+    rules = [{**one, "from": resolve(one["from"], f"firewall_rules[{index}].from")} for index, one in enumerate(inputs["firewall_rules"])]
+    return {**inputs, "firewall_rules": rules, "firewall_ssh_from": resolve(inputs["firewall_ssh_from"], "firewall_ssh_from")}
+
+
+def firewall_mistakes(inputs: Mapping[str, Any]) -> list[Mistake]:
+    """Return what is wrong with the host's own rules, which the host would say of one rule at a time."""
+    found = []
+    for index, one in enumerate(inputs["firewall_rules"]):
+        for place, source in _plain_sources(one["from"]) or [(0, "any")]:
+            keys = {"owner": "name", "source": f"from[{place}]"}
+            found += [
+                Mistake(f"firewall_rules[{index}].{keys.get(key, key)}", problem, remedy)
+                for key, problem, remedy in firewall_formats.complaints(_host_rule(one, "any", source))
+            ]
+    for name, key in (("firewall_ssh_ports", "port"), ("firewall_ssh_from", "source")):
+        for index, value in _plain_sources(map(str, inputs[name])):
+            rule = {**_rule("allow", "22", "tcp", "any", "host/ssh"), key: value}
+            found += [Mistake(f"{name}[{index}]", problem, remedy) for _key, problem, remedy in firewall_formats.complaints(rule)]
+    shortest = firewall_formats.SHORTEST_CONFIRMATION_SECONDS
+    if inputs["firewall_confirm_seconds"] < shortest:
+        found.append(Mistake("firewall_confirm_seconds", f"{inputs['firewall_confirm_seconds']} is too short", f"write {shortest} or more"))
+    return found
+
+
+def _plain_sources(sources: Iterable[str]) -> list[tuple[int, str]]:
+    """Return what is no group or host of the inventory, with its place."""
+    return [(index, source) for index, source in enumerate(sources) if not source.startswith(("group:", "host:"))]
+
+
 def _rule(action: str, port: str, proto: str, source: str, owner: str, interface: str = "") -> dict[str, str]:
     return {"action": action, "port": port, "proto": proto, "source": source, "interface": interface or "", "owner": owner}
 
@@ -466,13 +555,10 @@ def preflight_slice(
     """Return what a host must have: the tier's requirements, and the host's own inputs where they say more."""
     requires = tier["requires"]
     mistakes.extend(preflight_policy.on_finding_mistakes(inputs["preflight_on_finding"], "preflight_on_finding"))
-    try:
-        memory = size_bytes(inputs["preflight_memory"]) if inputs["preflight_memory"] else requires["memory"]
-        disk = {**requires["disk"], **{path: size_bytes(size) for path, size in inputs["preflight_disk"].items()}}
-        offset = seconds(inputs["preflight_clock_offset"])
-    except ValueError as error:
-        mistakes.append(Mistake("preflight_*", str(error)))
-        memory, disk, offset = None, {}, 0
+    memory = _read_input(size_bytes, inputs["preflight_memory"], "preflight_memory", mistakes) if inputs["preflight_memory"] else requires["memory"]
+    sizes = {path: _read_input(size_bytes, size, join_path("preflight_disk", path), mistakes) for path, size in inputs["preflight_disk"].items()}
+    disk = {**requires["disk"], **sizes}
+    offset = _read_input(seconds, inputs["preflight_clock_offset"], "preflight_clock_offset", mistakes)
     return {
         "tier": tier["name"],
         "cpus": inputs["preflight_cpus"] or requires["cpus"],
@@ -500,6 +586,10 @@ def preflight_slice(
             if requires[key] and not inputs[f"preflight_{key}"]
         },
     }
+
+
+def _read_input(parse: Callable[[Any], int], value: Any, path: str, mistakes: list[Mistake]) -> Any:
+    return Scalar("", parse).read(value, path, mistakes)
 
 
 def rollout(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: Mapping[str, Any]) -> dict[str, Any]:

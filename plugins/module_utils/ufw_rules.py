@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-from ansible_collections.hearth.fleet.plugins.module_utils import programs
+from ansible_collections.hearth.fleet.plugins.module_utils import firewall_formats, programs
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.programs import Said
@@ -30,9 +30,6 @@ ANYWHERE = {"ipv4": "0.0.0.0/0", "ipv6": "::/0"}
 
 TUPLE = "### tuple ###"
 _SETTING = re.compile(r'^(\w+)="?(\w+)"?')
-_PORT = re.compile(r"\d{1,5}(?::\d{1,5})?")
-_INTERFACE = re.compile(r"[A-Za-z0-9_.+,=%@-]{1,15}")
-_OWNER = re.compile(r"[A-Za-z0-9_./:@+-]+")
 
 # How iptables-save may name the protocols that UFW knows, with or without /etc/protocols.
 _PROTOCOLS = {"2": "igmp", "41": "ipv6", "47": "gre", "50": "esp", "51": "ah", "112": "vrrp", "6": "tcp", "17": "udp"}
@@ -223,14 +220,10 @@ def wanted_rules(wanted: Mapping[str, Any]) -> dict[str, list[Rule]]:
 def _rules_of(described: Mapping[str, Any]) -> list[Rule]:
     """Return the one to four rules that one described rule becomes: per family, and per protocol where UFW wants one."""
     owner, port = described["owner"], str(described["port"])
-    problem = _problem(described, port)
-    if problem:
-        raise FleetError(f"firewall rule {owner!r}: {problem}")
+    for _key, problem, remedy in firewall_formats.complaints(described):
+        raise FleetError(f"firewall rule {owner!r}: {problem}; {remedy}")
     source = str(described.get("source") or "any")
-    try:
-        versions = [4, 6] if source == "any" else [ipaddress.ip_network(source, strict=False).version]
-    except ValueError:
-        raise FleetError(f"firewall rule {owner!r}: source {source!r} is not an address; write any, 192.0.2.7 or 192.0.2.0/24") from None
+    versions = [4, 6] if source == "any" else [ipaddress.ip_network(source, strict=False).version]
     proto = described.get("proto") or "any"
     # UFW wants a protocol where a rule has several ports.
     protos = ["tcp", "udp"] if proto == "any" and ":" in port else [proto]
@@ -247,20 +240,6 @@ def _rules_of(described: Mapping[str, Any]) -> list[Rule]:
         for version in versions
         for one in protos
     ]
-
-
-def _problem(described: Mapping[str, Any], port: str) -> str:
-    """Return what is wrong with a described rule, or an empty text."""
-    if not _OWNER.fullmatch(str(described["owner"])):
-        return "an owner is made of letters, digits and ._/:@+-, like node/libp2p"
-    numbers = [int(number) for number in port.split(":")] if _PORT.fullmatch(port) else []
-    in_range = all(1 <= number <= 65535 for number in numbers) and numbers == sorted(set(numbers))
-    if port != "any" and (not numbers or not in_range):
-        return f"port {port!r} is not a port; write 4001, 8000:8010 or any"
-    interface = described.get("interface") or ""
-    if interface and (not _INTERFACE.fullmatch(interface) or interface in (".", "..")):
-        return f"interface {interface!r} is not the name of an interface"
-    return ""
 
 
 def arrange(present: Sequence[Rule], ours: Sequence[Rule], *, exclusive: bool) -> list[Rule]:

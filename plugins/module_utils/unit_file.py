@@ -31,30 +31,36 @@ def render(spec: Mapping[str, Any]) -> str:
     unit file cannot say.
     """
     where = f"fleet_services.{spec['name']}"
-    sections = {
-        "Unit": _unit(spec, where),
+    parts = {
+        "Unit": [(_unit, spec, where)],
         "Service": [
-            *_account(spec, where),
-            *_environment(spec, where),
-            *_commands(spec, where),
-            *_behaviour(spec["unit"]),
-            *hardening.directives(spec),
+            (_account, spec, where),
+            (_environment, spec, where),
+            (_commands, spec, where),
+            (_behaviour, spec),
+            (hardening.directives, spec),
         ],
-        "Install": [("WantedBy", "multi-user.target")],
+        "Install": [(list, [("WantedBy", "multi-user.target")])],
     }
+    sections = dict(unit_text.collect(*((_section, name, functions) for name, functions in parts.items())))
     text = [f"{HEADER}{spec['name']}"]
     for section, found in sections.items():
         text += ["", f"[{section}]", *(f"{directive}={value}" for directive, value in found)]
     return "\n".join(text) + "\n"
 
 
+def _section(name: str, parts: list[tuple[Any, ...]]) -> list[tuple[str, list[Directive]]]:
+    return [(name, unit_text.collect(*parts))]
+
+
 def _unit(spec: Mapping[str, Any], where: str) -> list[Directive]:
     unit = spec["unit"]
     mounts = hardening.outermost(one["path"] for one in spec["directories"])
-    after = ["network-online.target", *unit["requires"], *unit["after"]]
+    requires = dict.fromkeys(["network-online.target", *unit["requires"]])
+    after = [other for other in dict.fromkeys(unit["after"]) if other not in requires]
     found = [
         ("Description", unit_text.line(unit["description"], f"{where}.description")),
-        ("After", unit_text.words(dict.fromkeys(after), f"{where}.unit.after")),
+        ("After", " ".join(filter(None, [unit_text.words(requires, f"{where}.unit.requires"), unit_text.words(after, f"{where}.unit.after")]))),
         ("Wants", unit_text.words(dict.fromkeys(["network-online.target", *unit["wants"]]), f"{where}.unit.wants")),
         ("Requires", unit_text.words(unit["requires"], f"{where}.unit.requires")),
         # On a disk that is not there (yet), the daemon would start with an empty directory.
@@ -82,24 +88,40 @@ def _account(spec: Mapping[str, Any], where: str) -> list[Directive]:
 
 
 def _environment(spec: Mapping[str, Any], where: str) -> list[Directive]:
-    return [
-        *(("Environment", unit_text.word(f"{key}={spec['environment'][key]}", f"{where}.environment.{key}")) for key in sorted(spec["environment"])),
-        *(("EnvironmentFile", unit_text.line(path, f"{where}.environment_file")) for path in spec["environment_files"]),
-        *(("LoadCredential", unit_text.line(f"{one['name']}:{one['path']}", f"{where}.secrets.{one['name']}")) for one in spec["credentials"]),
-    ]
+    variables = [(_variable, key, spec["environment"][key], f"{where}.environment.{key}") for key in sorted(spec["environment"])]
+    return unit_text.collect(*variables, (_environment_files, spec, where), (_credentials, spec, where))
+
+
+def _environment_files(spec: Mapping[str, Any], where: str) -> list[Directive]:
+    return [("EnvironmentFile", unit_text.line(path, f"{where}.environment_file")) for path in spec["environment_files"]]
+
+
+def _credentials(spec: Mapping[str, Any], where: str) -> list[Directive]:
+    return [("LoadCredential", unit_text.line(f"{one['name']}:{one['path']}", f"{where}.secrets.{one['name']}")) for one in spec["credentials"]]
+
+
+def _variable(key: str, value: str, where: str) -> list[Directive]:
+    return [("Environment", unit_text.word(f"{key}={value}", where))]
 
 
 def _commands(spec: Mapping[str, Any], where: str) -> list[Directive]:
     if not spec["command"]:
         raise FleetError(f"{where}.command: empty\n  → write the daemon and its arguments")
-    found = [
+    return unit_text.collect((_start, spec, where), (_reloads, spec, where))
+
+
+def _start(spec: Mapping[str, Any], where: str) -> list[Directive]:
+    return [
         ("ExecStartPre", _stamp(spec["name"], spec["stamp"])),
         ("ExecStart", _command(spec["command"], f"{where}.command")),
     ]
-    if spec["reload"]:
-        reloadable = [config["path"] for config in spec["config"] if config["reloadable"]]
-        found += [("ExecReload", _reload(spec["reload"], f"{where}.reload")), ("ExecReload", _stamp("--reload", [spec["name"], *reloadable]))]
-    return found
+
+
+def _reloads(spec: Mapping[str, Any], where: str) -> list[Directive]:
+    if not spec["reload"]:
+        return []
+    reloadable = [config["path"] for config in spec["config"] if config["reloadable"]]
+    return [("ExecReload", _reload(spec["reload"], f"{where}.reload")), ("ExecReload", _stamp("--reload", [spec["name"], *reloadable]))]
 
 
 def _command(argv: list[str], where: str) -> str:
@@ -119,7 +141,8 @@ def _reload(reload: Mapping[str, Any], where: str) -> str:
     return unit_text.command(["/bin/sh", "-c", f"kill -s {signal.removeprefix('SIG')} $MAINPID"], where)
 
 
-def _behaviour(unit: Mapping[str, Any]) -> list[Directive]:
+def _behaviour(spec: Mapping[str, Any]) -> list[Directive]:
+    unit = spec["unit"]
     watchdog = [("WatchdogSec", str(unit["watchdog"]))] if unit["watchdog"] else []
     success = [("SuccessExitStatus", " ".join(map(str, unit["success_exit_status"])))] if unit["success_exit_status"] else []
     return [

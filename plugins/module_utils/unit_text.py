@@ -11,12 +11,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, Unusable, attempt
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, Mistake
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:,@%+=~-]+")
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\t": "\\t", "\n": "\\n", "%": "%%"})
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+class TextErrors(FleetError):
+    """All that no unit file can carry of one description; ``errors`` has it one by one."""
+
+    def __init__(self, errors: Iterable[FleetError]) -> None:
+        self.errors = [single for error in errors for single in getattr(error, "errors", [error])]
+        super().__init__("\n".join(map(str, self.errors)))
+
+
+def collect(*parts: tuple[Any, ...]) -> list[Any]:
+    """Return together what all parts, each a function and its arguments, return. Raises TextErrors with what is wrong with any of them."""
+    found: list[Any] = []
+    errors = []
+    for function, *arguments in parts:
+        try:
+            found.append(attempt(function, *arguments))
+        except FleetError as error:
+            errors.append(error)
+    if errors:
+        raise TextErrors(errors)
+    if any(one is BROKEN for one in found):
+        raise Unusable
+    return [item for one in found for item in one]
+
+
+def mistakes_of(error: FleetError) -> list[Mistake]:
+    """Return errors of the form "path: problem, arrow, remedy" as mistakes."""
+    found = []
+    for single in getattr(error, "errors", [error]):
+        said, _arrow, remedy = str(single).partition("\n  → ")
+        path, _colon, problem = said.partition(": ")
+        found.append(Mistake(path, problem, remedy))
+    return found
 
 
 def line(text: str, where: str) -> str:

@@ -170,11 +170,11 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 
 from ansible_collections.hearth.fleet.plugins.module_utils import ufw_transaction as transaction
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
+from ansible_collections.hearth.fleet.plugins.module_utils.firewall_formats import SHORTEST_CONFIRMATION_SECONDS
 from ansible_collections.hearth.fleet.plugins.module_utils.ufw_access import refusal
 from ansible_collections.hearth.fleet.plugins.module_utils.ufw_review import describe, describe_target
 from ansible_collections.hearth.fleet.plugins.module_utils.ufw_rules import diff, look
 
-SHORTEST_CONFIRMATION_SECONDS = 10
 POLICY = ["allow", "deny", "reject"]
 ARGUMENTS: dict[str, Any] = {
     "enabled": {"type": "bool", "default": True},

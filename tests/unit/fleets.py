@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import service_spec
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, said_once
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -60,7 +60,7 @@ def join(one: service_spec.Fleet) -> tuple[dict[str, dict[str, Any]], list[Mista
     """Return what the join makes of a fleet, and its mistakes, each once."""
     mistakes: list[Mistake] = []
     joined = service_spec.join(one, {name: host.catalogue for name, host in one.hosts.items()}, mistakes)
-    return joined, sorted(set(mistakes))
+    return joined, said_once(mistakes)
 
 
 def changed(path: str, value: Any, service: Mapping[str, Any] | None = None) -> dict[str, Any]:

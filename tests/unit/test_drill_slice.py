@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_area, drill_slice, releases, slices
-from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, said_once
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = {"path": "/var/lib/icnd/node.db", "tables": ["kv"], "sentinel": "SELECT count(*) FROM kv"}
@@ -65,11 +65,13 @@ def specs_of(service: Any = None, overrides: Any = None, stores: Any = None) -> 
     return found, mistakes
 
 
-def drilled(service: Any = None, overrides: Any = None, stores: Any = None, **inputs: Any) -> tuple[dict[str, Any], list[Mistake]]:
+def drilled(
+    service: Any = None, overrides: Any = None, stores: Any = None, origins: Any = None, **inputs: Any
+) -> tuple[dict[str, Any], list[Mistake]]:
     """Return the slices of the fleet with those of drills, for which ops1 is the runner."""
     specs, mistakes = specs_of(service, overrides, stores)
     every = {name: {**INPUTS, **({**RUNNER, **inputs} if name == "ops1" else {})} for name in specs}
-    drill_slice.add_to(specs, every, lambda _path: "CERTIFICATE", mistakes)
+    drill_slice.add_to(specs, every, lambda _path: "CERTIFICATE", mistakes, dict.fromkeys(specs, origins or {}))
     return specs, mistakes
 
 
@@ -150,6 +152,9 @@ def test_f28_config_with_secrets_is_not_copied_and_somebody_must_write_another()
     config = [{"path": "/etc/icn/config.toml", "content": {"password": "x"}, "secret": True}]
     _specs, mistakes = drilled(fleets.changed("config", config, ICND))
     assert {(one.path, one.problem.partition(",")[0]) for one in mistakes} == {("fleet_services.icnd.config[0]", "/etc/icn/config.toml is secret")}
+    origins = {"fleet_services.icnd.config[0].secret": "fleet_overrides.icn.icnd.config[0].secret"}
+    _specs, mistakes = drilled(fleets.changed("config", config, ICND), origins=origins)
+    assert all(one.problem.endswith("may have it (with fleet_overrides.icn.icnd.config[0].secret)") for one in mistakes)
     written = {**BACKUP, "drill": {"files": [{"path": "/etc/icn/config.toml", "content": "[x]"}]}}
     specs = right(fleets.changed("backup", written, {**ICND, "config": config}))
     assert [one["content"] for one in orders(specs)["relay1.icnd.data"]["config"]] == ["[x]"]
@@ -183,7 +188,7 @@ def test_a_runner_drills_what_is_in_its_own_store() -> None:
 )
 def test_bad_input_names_its_place(inputs: dict[str, Any], path: str, problem: str) -> None:
     specs, mistakes = drilled(**inputs)
-    assert [(one.path, one.problem) for one in mistakes] == [(path, problem)]
+    assert [(one.path, one.problem) for one in said_once(mistakes)] == [(path, problem)]
     assert specs["ops1"]["drill"] == drill_slice.nothing()
 
 

@@ -120,7 +120,7 @@ def test_the_runner_of_the_guide_goes_through_the_join(tmp_path: Path) -> None:
     everything = yaml.safe_load((mine / "group_vars/all/services.yml").read_text())
     drill = sandbox["fleet_services"]["daemon"]["backup"]["drill"]
     everything["fleet_services"]["ntfy"]["backup"] = {"databases": [{"path": "/var/lib/ntfy/cache.db"}], "drill": drill}
-    everything |= {f"vault_backup_{name}": "secret" for name in ("access_key_id", "secret_access_key")}
+    everything |= {f"vault_backup_{role}{name}": "secret" for role in ("", "read_") for name in ("access_key_id", "secret_access_key")}
     everything |= {f"vault_drill_{name}": "AGE-SECRET-KEY-1EXAMPLE" for name in ("identity", "read_access_key_id", "read_secret_access_key")}
     (mine / "group_vars/all/services.yml").write_text(yaml.safe_dump(everything, sort_keys=False))
     (mine / "host_vars").mkdir()

@@ -56,6 +56,11 @@ REQUEST = schema.OneOf(
         pytest.param(schema.ANY, {"a": [None]}, {"a": [None]}, id="anything"),
         pytest.param(REQUEST, "http://x", "http://x", id="first-of-several"),
         pytest.param(REQUEST, {"signal": "HUP"}, {"signal": "HUP"}, id="last-of-several"),
+        pytest.param(service_schema.SYSCALL, "~@privileged", "~@privileged", id="system-call-group-taken-away"),
+        pytest.param(service_schema.SYSCALL, "mseal:ENOSYS", "mseal:ENOSYS", id="system-call-with-its-answer"),
+        pytest.param(service_schema.DEVICE, "/dev/bus/usb/001/002", "/dev/bus/usb/001/002", id="device"),
+        pytest.param(service_schema.DEVICE, "char-* rwm", "char-* rwm", id="all-character-devices"),
+        pytest.param(service_schema.ADDRESS_FAMILY, "AF_CAN", "AF_CAN", id="address-family"),
         pytest.param(PORT, {"name": "a"}, {"name": "a", "port": 80, "tags": []}, id="record-with-defaults"),
         pytest.param(PORT, {"name": "a", "port": None}, {"name": "a", "port": 80, "tags": []}, id="null-is-left-out"),
     ],
@@ -199,6 +204,20 @@ def test_left_out_records_are_filled_and_optional_ones_are_none() -> None:
 )
 def test_paths(path: str, key: object, joined: str) -> None:
     assert errors.join_path(path, key) == joined
+
+
+@pytest.mark.parametrize(
+    ("hosts", "text"),
+    [
+        pytest.param(["b"], "host b", id="one"),
+        pytest.param(["d", "b", "a", "c"], "hosts a, b, c, d", id="a-few"),
+        pytest.param([f"h{number}" for number in range(40)], "hosts h0, h1, h10 and 37 more", id="many"),
+    ],
+)
+def test_a_mistake_of_many_hosts_is_said_once(hosts: list[str], text: str) -> None:
+    mistakes = [*(Mistake("a", f"is taken on {errors.HOSTS}", "go", host) for host in hosts), Mistake("a", "is wrong"), Mistake("a", "is wrong")]
+    assert [str(one) for one in errors.InventoryError(mistakes).mistakes] == [f"a: is taken on {text}\n  → go", "a: is wrong"]
+    assert str(mistakes[0]) == f"a: is taken on host {hosts[0]}\n  → go"
 
 
 @pytest.mark.parametrize(

@@ -99,16 +99,17 @@ def test_a_release_of_one_file_says_what_it_is(changes: dict[str, Any], message:
     assert said(services={"icnd": {**fleets.ICND, "command": RUN, **changes}}) == [message]
 
 
-def test_layers_win_in_order_service_tier_group_host() -> None:
+def test_layers_win_in_order_service_all_tier_group_host() -> None:
     layers = {
-        "tier1": {"icnd": {"resources": {"memory_max": "1G", "nofile": 1, "nproc": 1}, "environment": {"A": "tier"}}},
-        "icn": {"icnd": {"resources": {"nofile": 2, "nproc": 2}}},
         "relay1": {"icnd": {"resources": {"nproc": 3}, "environment": {"B": "host"}}},
+        "icn": {"icnd": {"resources": {"nofile": 2, "nproc": 2}}},
+        "tier1": {"icnd": {"resources": {"memory_max": "1G", "nofile": 1, "nproc": 1}, "environment": {"A": "tier"}}},
+        "all": {"icnd": {"resources": {"memory_max": "3G", "nofile": 4, "nproc": 4, "tasks_max": 4}, "environment": {"A": "all"}}},
     }
     icnd = spec(overrides=layers)
-    assert (icnd["resources"]["memory_max"], icnd["resources"]["nofile"], icnd["resources"]["nproc"]) == (2**30, 2, 3)
+    assert [icnd["resources"][key] for key in ("tasks_max", "memory_max", "nofile", "nproc")] == [4, 2**30, 2, 3]
     assert icnd["environment"] == {"A": "tier", "B": "host"}
-    assert spec(host="home1", overrides=layers)["environment"] == {}
+    assert spec(host="home1", overrides=layers)["environment"] == {"A": "all"}
 
 
 def test_an_override_changes_one_port_of_several_and_adds_another() -> None:
@@ -130,6 +131,21 @@ def test_like_places_what_another_group_has() -> None:
     assert mistakes == []
     assert list(joined["ops1"]["services"]) == ["icnd"]
     assert service_spec.hosts_of("icnd", {"tier1": ["icnd"], "ops1": ["like:tier1"]}, fleets.GROUPS) == ["ops1", "relay1"]
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        pytest.param({"url": "https://x/{version}.jar", "sha256": fleets.DIGEST}, id="one-for-any"),
+        pytest.param({"url": {"any": "https://x/a"}, "sha256": fleets.DIGEST}, id="named-any"),
+        pytest.param(
+            {"url": {"amd64": "https://x/{arch}", "any": "https://x/a"}, "sha256": {"amd64": fleets.DIGEST, "any": fleets.DIGEST}}, id="both"
+        ),
+        pytest.param({"file": "{version}/{arch}", "sha256": {"armhf": fleets.DIGEST}}, id="file"),
+    ],
+)
+def test_artifacts_for_all_architectures_and_for_each(artifact: dict[str, Any]) -> None:
+    assert said(services={"icnd": fleets.changed("artifact", artifact)}) == []
 
 
 BAD_SERVICES = [
@@ -157,6 +173,50 @@ BAD_SERVICES = [
     ),
     pytest.param("artifact.file", "/a", "fleet_services.icnd.artifact: needs exactly one of url and file", id="two-origins"),
     pytest.param("artifact.url", "https://x/{verion}", "fleet_services.icnd.artifact.url: {verion} is not filled in here", id="placeholder"),
+    pytest.param(
+        "artifact.url",
+        {"amd64": "https://x/{version}", "arm64": "https://x/{ver}"},
+        "fleet_services.icnd.artifact.url.arm64: {ver} is not filled in here\n  → known: {version}, {arch}",
+        id="placeholder-of-one-architecture",
+    ),
+    pytest.param(
+        "artifact.signature",
+        {"type": "minisign", "key": "RWQ", "url": "https://x/{Arch}.minisig"},
+        "fleet_services.icnd.artifact.signature.url: {Arch} is not filled in here",
+        id="placeholder-of-the-signature",
+    ),
+    pytest.param(
+        "artifact.sha256",
+        fleets.DIGEST,
+        "fleet_services.icnd.artifact.sha256: one digest for all architectures, but url gives each a file of its own\n"
+        "  → write one for each architecture of your hosts: sha256: {amd64: …, arm64: …}",
+        id="one-digest-for-many-files",
+    ),
+    pytest.param(
+        "artifact.sha256",
+        {"amd64": fleets.DIGEST, "any": fleets.DIGEST},
+        "fleet_services.icnd.artifact.sha256.any: one digest for all architectures, but url gives each a file of its own",
+        id="one-digest-for-all-others",
+    ),
+    pytest.param(
+        "artifact",
+        {"url": {"amd64": "https://x/a", "arm64": "https://x/b"}, "sha256": fleets.DIGEST},
+        "fleet_services.icnd.artifact.sha256: one digest for all architectures, but url gives each",
+        id="one-digest-for-a-mapping-of-urls",
+    ),
+    pytest.param(
+        "artifact",
+        {"url": "https://x/a", "sha256": fleets.DIGEST, "signature": {"type": "ssh", "key": "k", "url": "https://x/{arch}.sig"}},
+        "fleet_services.icnd.artifact.sha256: one digest for all architectures, but signature.url gives each",
+        id="one-digest-for-several-signatures",
+    ),
+    pytest.param(
+        "artifact.url",
+        {"amd64": "https://x/a"},
+        "fleet_services.icnd.artifact.url: nothing for arm64, which has a digest\n  → add url.arm64",
+        id="digest-without-a-url",
+    ),
+    pytest.param("artifact.url", {"any": "ftp://x"}, "fleet_services.icnd.artifact.url.any: 'ftp://x' is not a URL", id="url-of-another-scheme"),
     pytest.param("health", {"ready": "htp://x"}, "fleet_services.icnd.health.ready: 'htp://x' is not a URL\n  → write it like http://", id="url"),
     pytest.param("health", {"ready": "127.0.0.1:80"}, "fleet_services.icnd.health.ready: '127.0.0.1:80' is not a URL", id="address-for-url"),
     pytest.param(
@@ -194,7 +254,10 @@ BAD_SERVICES = [
         "resources.memory_max", "4 gigs", "fleet_services.icnd.resources.memory_max: '4 gigs' is not a size\n  → write it like 512M", id="size"
     ),
     pytest.param(
-        "backup", {"recipients": "age1short"}, "fleet_services.icnd.backup.recipients: 'age1short' (a text) is not an age recipient", id="recipient"
+        "backup",
+        {"files": ["/x/y"], "recipients": "age1short"},
+        "fleet_services.icnd.backup.recipients: 'age1short' (a text) is not an age recipient",
+        id="recipient",
     ),
     pytest.param(
         "ports.1.from",
@@ -330,6 +393,50 @@ BAD_SERVICES = [
         id="capability",
     ),
     pytest.param(
+        "sandbox.syscalls",
+        ["~@resource"],
+        "fleet_services.icnd.sandbox.syscalls[0]: '~@resource' is not a system call group that systemd knows\n  → did you mean '~@resources'?",
+        id="system-call-group",
+    ),
+    pytest.param(
+        "sandbox.syscalls",
+        ["clock"],
+        "fleet_services.icnd.sandbox.syscalls[0]: 'clock' is not a system call that systemd knows\n  → did you mean '@clock'?",
+        id="group-without-its-at",
+    ),
+    pytest.param(
+        "sandbox.syscalls",
+        ["sched_setschedular:EPERM"],
+        "fleet_services.icnd.sandbox.syscalls[0]: 'sched_setschedular:EPERM' is not a system call that systemd knows\n"
+        "  → did you mean 'sched_setscheduler'?",
+        id="system-call",
+    ),
+    pytest.param(
+        "sandbox.syscalls",
+        ["@clock @module"],
+        "fleet_services.icnd.sandbox.syscalls[0]: '@clock @module' (a text) is not a system call\n  → write one call or group",
+        id="two-in-one",
+    ),
+    pytest.param(
+        "sandbox.devices",
+        ["ttyACM0 rw"],
+        "fleet_services.icnd.sandbox.devices[0]: 'ttyACM0 rw' (a text) is not a device\n  → did you mean '/dev/ttyACM0 rw'?",
+        id="device-without-its-directory",
+    ),
+    pytest.param("sandbox.devices", ["/dev/tty* rw"], "fleet_services.icnd.sandbox.devices[0]: '/dev/tty* rw' (a text) is not a device", id="glob"),
+    pytest.param(
+        "sandbox.devices",
+        ["/dev/kvm rx"],
+        "fleet_services.icnd.sandbox.devices[0]: 'rx' is not an access to a device\n  → write some of r, w and m behind it, such as '/dev/kvm rw'",
+        id="access-to-a-device",
+    ),
+    pytest.param(
+        "sandbox.address_families",
+        ["AF_NETLNIK"],
+        "fleet_services.icnd.sandbox.address_families[0]: 'AF_NETLNIK' (a text) is not an address family\n  → did you mean AF_NETLINK?",
+        id="address-family",
+    ),
+    pytest.param(
         "reload",
         {"signal": "SIGQIUT"},
         "fleet_services.icnd.reload.signal: 'SIGQIUT' (a text) is not a signal\n  → did you mean SIGQUIT?",
@@ -415,6 +522,17 @@ BAD_SERVICES = [
     pytest.param(
         "directories", [{"path": "/srv/x"}, {"path": "/srv/x"}], "fleet_services.icnd.directories[1].path: '/srv/x' stands there", id="twice"
     ),
+    pytest.param(
+        "account",
+        {"groups": ["dialout", "docker"]},
+        "fleet_services.icnd.account.groups[1]: whoever is in group 'docker' can become root\n  → name what the daemon needs instead",
+        id="f58-group-of-root",
+    ),
+    pytest.param("account", {"group": "shadow"}, "fleet_services.icnd.account.group: whoever is in group 'shadow' can become root", id="own-group"),
+    pytest.param(
+        "unit.supplementary_groups", ["sudo"], "fleet_services.icnd.unit.supplementary_groups[0]: whoever is in group 'sudo' can", id="unit-group"
+    ),
+    pytest.param("account", {"user": "docker"}, "fleet_services.icnd.account.user: its group would be 'docker', whose members", id="user-of-root"),
     pytest.param("account", {"user": "root"}, "fleet_services.icnd.account.user: daemons do not run as root", id="root"),
     pytest.param("account", {"user": "Icn User"}, "fleet_services.icnd.account.user: 'Icn User' cannot name an account", id="account"),
 ]
@@ -463,7 +581,26 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
             "fleet_overrides.monitoring.icnd.port: unknown key\n  → did you mean 'ports'?",
             id="override-where-it-does-not-run",
         ),
-        pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: host relay1 is in several tiers: tier1, icn", id="two-tiers"),
+        pytest.param(
+            {"overrides": {"home1": {"icnd": None}}},
+            "fleet_overrides.home1.icnd: empty\n"
+            "  → write what is different there, such as resources: {memory_max: 1G}, or leave the key out; where a service runs,",
+            id="override-of-nothing-in-it",
+        ),
+        pytest.param(
+            {"overrides": {"monitoring": {"icnd": ["x"]}}},
+            "fleet_overrides.monitoring.icnd: ['x'] (a list) is not a mapping\n  → write what is different there",
+            id="override-that-is-no-mapping",
+        ),
+        pytest.param(
+            {"overrides": {"home1": None}},
+            "fleet_overrides.home1: empty\n  → write a mapping of service to part of its description; or leave the key out",
+            id="empty-layer",
+        ),
+        pytest.param(
+            {"services": {"icnd": None}}, "fleet_services.icnd: empty\n  → write a mapping with keys out of: description", id="empty-service"
+        ),
+        pytest.param({"tiers": {"tier1": {}, "icn": {}}}, "fleet_tiers: several tiers hold host relay1: tier1, icn", id="two-tiers"),
         pytest.param(
             {"tiers": {"tier1": {"requires": {"cpu": 4}}}}, "fleet_tiers.tier1.requires.cpu: unknown key\n  → did you mean 'cpus'?", id="tier-key"
         ),
@@ -477,6 +614,7 @@ def test_a_mistake_in_a_service_is_said_with_its_path(path: str, value: Any, mes
 def test_a_mistake_around_the_services_is_said_with_its_path(parts: dict[str, Any], message: str) -> None:
     errors = said(**parts)
     assert any(error.startswith(message) for error in errors), errors
+    assert len({error.partition(": ")[0] for error in errors}) == len(errors), "nothing is said twice of one place"
 
 
 @pytest.mark.parametrize(
@@ -536,6 +674,51 @@ def test_an_account_is_shared_on_purpose() -> None:
     assert said(services=services, placement={"icn": ["icnd", "other"]}) == []
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "errors"),
+    [
+        pytest.param({"uid": 900}, {"uid": 901}, [], id="two-accounts"),
+        pytest.param({"uid": 900}, {"gid": 900}, [], id="a-user-and-a-group"),
+        pytest.param(
+            {"uid": 900},
+            {"uid": 900},
+            [
+                "b.account.uid: 900 is taken on hosts home1, relay1 by account 'a' (fleet_services.a.account.uid)\n"
+                "  → write another number, or leave it out and let the host choose"
+            ],
+            id="one-uid",
+        ),
+        pytest.param({"gid": 900}, {"gid": 900}, ["b.account.gid: 900 is taken on hosts home1, relay1 by group 'a'"], id="one-gid"),
+        pytest.param({"group": "g", "gid": 900}, {"group": "g", "gid": 900}, [], id="one-group"),
+        pytest.param(
+            {"group": "g", "gid": 900},
+            {"group": "g", "gid": 901},
+            ["b.account.gid: is 901, but group 'g', which both have on hosts home1, relay1, has 900 (fleet_services.a.account.gid)"],
+            id="one-group-with-two-numbers",
+        ),
+        pytest.param(
+            {"user": "x", "shared": True, "uid": 900, "home": "/srv/a", "groups": ["dialout"]},
+            {"user": "x", "shared": True, "uid": 901, "home": "/srv/b", "groups": ["video"]},
+            [
+                "b.account.groups: is ['video'], but account 'x', which both have on hosts home1, relay1, has ['dialout']",
+                "b.account.home: is /srv/b, but account 'x', which both have on hosts home1, relay1, has /srv/a",
+                "b.account.uid: is 901, but account 'x', which both have on hosts home1, relay1, has 900 (fleet_services.a.account.uid)\n"
+                "  → write the same for both, or give one of the two an account of its own",
+            ],
+            id="one-account-told-of-twice",
+        ),
+        pytest.param({"user": "x", "shared": True, "uid": 900}, {"user": "x", "shared": True, "groups": ["video"]}, [], id="one-account-in-parts"),
+        pytest.param({"user": "x", "uid": 900}, {"user": "x", "uid": 901}, ["b.account.user: account 'x' is taken on"], id="not-shared-at-all"),
+    ],
+)
+def test_f58_what_services_say_of_accounts_fits_together(one: dict[str, Any], other: dict[str, Any], errors: list[str]) -> None:
+    services = {"a": {**simple("a"), "account": one}, "b": {**simple("b"), "account": other}}
+    found = said(services=services, placement={"icn": ["a", "b"]})
+    assert len(found) == len(errors), found
+    for error, start in zip(found, errors, strict=True):
+        assert error.startswith(f"fleet_services.{start}")
+
+
 def simple(command: str, **unit: Any) -> dict[str, Any]:
     return {"version": "1", "artifact": fleets.ICND["artifact"], "command": [command], "unit": unit}
 
@@ -576,6 +759,61 @@ def test_services_are_named_and_become_units() -> None:
 def test_a_dependency_in_an_override_is_reported_there() -> None:
     errors = said(overrides={"relay1": {"icnd": {"unit": {"wants": ["nobody"]}}}})
     assert [error.partition(":")[0] for error in errors] == ["fleet_overrides.relay1.icnd.unit.wants[0]"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        pytest.param(
+            {"home1": {"icnd": {"artifact": {"file": "/a"}}}},
+            "fleet_services.icnd.artifact: needs exactly one of url and file (with fleet_overrides.home1.icnd.artifact.file)",
+            id="part-of-it",
+        ),
+        pytest.param({"icn": {"icnd": {"version": None}}}, "fleet_overrides.icn.icnd.version: missing", id="taken-away"),
+        pytest.param(
+            {"icn": {"icnd": {"resources": {"nofile": "x"}}}, "relay1": {"icnd": {"resources": None}}, "home1": {"icnd": {"resources": 5}}},
+            "fleet_overrides.home1.icnd.resources: 5 (a number) is not a mapping",
+            id="replaced",
+        ),
+        pytest.param(
+            {
+                "tier1": {"icnd": {"ports": [{"name": "api", "port": 1}]}},
+                "relay1": {"icnd": {"ports": [{"name": "api", "port": 7777, "proto": "udp"}]}},
+            },
+            "fleet_overrides.relay1.icnd.ports[0].port: port 7777/udp is taken on host relay1 by icnd (fleet_services.icnd.ports[0].port)",
+            id="clash",
+        ),
+        pytest.param(
+            {"relay1": {"icnd": {"unit": {"after": ["icnd"]}}}}, "fleet_overrides.relay1.icnd.unit.after: circular start order", id="start-order"
+        ),
+    ],
+)
+def test_a_mistake_of_an_override_is_said_where_it_was_written(overrides: dict[str, Any], message: str) -> None:
+    [error] = said(overrides=overrides)
+    assert error.startswith(message)
+
+
+def test_f58_a_clash_of_many_hosts_is_said_once() -> None:
+    other = {"version": "1", "artifact": {"url": "https://x/a", "sha256": fleets.DIGEST}, "command": ["other"], "account": {"user": "icnd"}}
+    assert said(services={"icnd": fleets.ICND, "other": other}, placement={"icn": ["icnd", "other"]}) == [
+        "fleet_services.other.account.user: account 'icnd' is taken on hosts home1, relay1 by icnd (fleet_services.icnd.account.user)\n"
+        "  → give one of the two another, or place them on different hosts"
+    ]
+
+
+def test_both_places_of_a_clash_are_said_as_they_were_written() -> None:
+    other = {"version": "1", "artifact": {"url": "https://x/a", "sha256": fleets.DIGEST}, "command": ["other"]}
+    [error] = said(
+        services={"icnd": fleets.ICND, "other": other},
+        placement={"home1": ["icnd", "other"]},
+        overrides={
+            "home1": {"icnd": {"ports": [{"name": "p2p", "port": 1}]}},
+            "tier2": {"other": {"ports": [{"name": "x", "port": 1, "proto": "udp"}]}},
+        },
+    )
+    assert error.startswith(
+        "fleet_overrides.tier2.other.ports[0].port: port 1/udp is taken on host home1 by icnd (fleet_overrides.home1.icnd.ports[0]."
+    )
 
 
 def test_a_temporary_directory_that_is_not_hidden_may_be_used() -> None:

@@ -154,7 +154,7 @@ def test_wanted_rules(rule: dict[str, str], ipv4: list[str], ipv6: list[str]) ->
         pytest.param({"port": "http"}, "port 'http' is not a port", id="name"),
         pytest.param({"source": "example.org"}, "source 'example.org' is not an address; write any, 192.0.2.7", id="source"),
         pytest.param({"interface": "eth0:1"}, "interface 'eth0:1' is not the name of an interface", id="interface"),
-        pytest.param({"owner": "a b"}, "an owner is made of letters", id="owner"),
+        pytest.param({"owner": "a b"}, "'a b' cannot mark a rule; an owner is made of letters", id="owner"),
     ],
 )
 def test_rules_that_cannot_be_are_named(rule: dict[str, str], problem: str) -> None:
