@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from ansible_collections.hearth.fleet.plugins.module_utils import unit_text
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 RUN = "/run/"
 TMPFILES = "/etc/tmpfiles.d/hearth.conf"
@@ -28,12 +30,30 @@ def of_unit(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def at_boot(services: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the text of TMPFILES, for the directories of a host's services that no unit makes; empty where there are none."""
+    """Return the text of TMPFILES, for the directories of a host's services that no unit makes; empty where there are none.
+
+    Raises FleetError, with the inventory path, for one that systemd-tmpfiles would not make.
+    """
+    owners = {one["path"]: str(one["owner"]) for spec in services.values() for one in _below_run(spec)}
     found = [(f"fleet_services.{name}.directories", one) for name, spec in services.items() if not of_unit(spec) for one in _below_run(spec)]
     found.sort(key=lambda place: str(place[1]["path"]))  # what holds others comes first
+    for where, one in found:
+        _require_trusted(one["path"], owners, where)
     lines = [f"d {unit_text.word(one['path'], where)} {one['mode'].rjust(4, '0')} {one['owner']} {one['group']} -\n" for where, one in found]
     return "".join([HEADER, *lines]) if lines else ""
 
 
 def _below_run(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in spec["directories"] if one["path"].startswith(RUN)]
+
+
+def _require_trusted(path: str, owners: Mapping[str, str], where: str) -> None:
+    """Refuse a directory on whose way an account holds what is somebody else's: the account could put a link in its place."""
+    above = [str(parent) for parent in reversed(PurePosixPath(path).parents)]
+    for outer, inner in zip(above, above[1:]):
+        owner, other = owners.get(outer, "root"), owners.get(inner, "root")
+        if owner not in ("root", other):
+            raise FleetError(
+                f"{where}: {path} would not be there after a boot, as systemd-tmpfiles leaves {outer}, which is {owner}'s, for nothing of"
+                f" another owner, and {inner} is {other}'s\n  → give both the same owner, or {outer} to root; groups and modes are free"
+            )

@@ -15,6 +15,7 @@ import fleets
 import pytest
 
 from ansible_collections.hearth.fleet.plugins.module_utils import runtime_directories, slices
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 PATHS = ("run/my 5% icn", "run/my 5% icn/open")
 ACCOUNT = {"account_operators": [], "account_operators_exclusive_keys": False}
@@ -44,6 +45,36 @@ def services(*directories: dict[str, Any]) -> dict[str, Any]:
 )
 def test_what_no_unit_can_make_is_made_at_boot(directories: list[dict[str, Any]], lines: list[str]) -> None:
     assert runtime_directories.at_boot(services(*directories)).splitlines()[1:] == lines
+
+
+NESTED = ("/run/icn", "/run/icn/spool", "/run/icn/spool/deep")
+"""Directories within each other, whose owners a case names."""
+
+
+def nested(*owners: str) -> dict[str, Any]:
+    return services(*({"path": path, "owner": owner} for path, owner in zip(NESTED, owners, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [
+        pytest.param(("root", "nobody", "root"), id="root-holds-anybodys"),
+        pytest.param(("icnd", "icnd", "root"), id="the-last-is-anybodys"),
+        pytest.param(("root", "root", "nobody"), id="all-above-are-roots"),
+    ],
+)
+def test_owners_within_each_other_that_systemd_follows(owners: tuple[str, ...]) -> None:
+    assert len(runtime_directories.at_boot(nested(*owners)).splitlines()) == 1 + len(NESTED)
+
+
+@pytest.mark.parametrize(
+    "owners", [pytest.param(("icnd", "root", "icnd"), id="root"), pytest.param(("nobody", "icnd", "icnd"), id="another-account")]
+)
+def test_owners_within_each_other_that_systemd_does_not_follow_are_refused(owners: tuple[str, ...]) -> None:
+    """It would leave the deepest one out at boot, and the unit could not start."""
+    said = f"fleet_services.icnd.directories: {NESTED[2]} would not be there after a boot, .* {NESTED[0]}, which is {owners[0]}'s, .* {NESTED[1]} is"
+    with pytest.raises(FleetError, match=said):
+        runtime_directories.at_boot(nested(*owners))
 
 
 def test_the_file_is_there_only_where_it_is_needed() -> None:
