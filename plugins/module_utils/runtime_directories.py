@@ -34,17 +34,26 @@ def at_boot(services: Mapping[str, Mapping[str, Any]]) -> str:
 
     Raises FleetError, with the inventory path, for one that systemd-tmpfiles would not make.
     """
-    owners = {one["path"]: str(one["owner"]) for spec in services.values() for one in _below_run(spec)}
-    found = [(f"fleet_services.{name}.directories", one) for name, spec in services.items() if not of_unit(spec) for one in _below_run(spec)]
+    below = {name: _below_run(spec) for name, spec in services.items()}
+    owners = {one["path"]: str(one["owner"]) for directories in below.values() for one in directories}
+    needing = [name for name, spec in services.items() if not of_unit(spec) or _is_nested(name, below)]
+    found = [(f"fleet_services.{name}.directories", one) for name in needing for one in below[name]]
     found.sort(key=lambda place: str(place[1]["path"]))  # what holds others comes first
     for where, one in found:
         _require_trusted(one["path"], owners, where)
     lines = [f"d {unit_text.word(one['path'], where)} {one['mode'].rjust(4, '0')} {one['owner']} {one['group']} -\n" for where, one in found]
-    return "".join([HEADER, *lines]) if lines else ""
+    return "".join([HEADER, *dict.fromkeys(lines)]) if lines else ""
 
 
 def _below_run(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in spec["directories"] if one["path"].startswith(RUN)]
+
+
+def _is_nested(name: str, below: Mapping[str, list[Mapping[str, Any]]]) -> bool:
+    """Return whether a service's directories hold another's or lie in them: a unit that makes the outer one takes all that is in it."""
+    others = [f"{one['path']}/" for other, directories in below.items() if other != name for one in directories]
+    own = [f"{one['path']}/" for one in below[name]]
+    return any(outer != inner and (outer.startswith(inner) or inner.startswith(outer)) for outer in own for inner in others)
 
 
 def _require_trusted(path: str, owners: Mapping[str, str], where: str) -> None:

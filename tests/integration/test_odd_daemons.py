@@ -99,7 +99,10 @@ RUN_DIRECTORIES = {
     "/run/odd-shared": {"owner": "root", "group": "adm", "mode": "0775"},
     "/run/odd-shared/spool": {"owner": "nobody", "group": "adm", "mode": "1770"},
 }
-AS_MEANT = "2750 odd-release www-data\n700 odd-release odd-release\n775 root adm\n1770 nobody adm\n"
+OUTER, INNER = "/run/odd-group", "/run/odd-group/of-process"
+AS_MEANT = (
+    "2750 odd-release www-data\n700 odd-release odd-release\n775 root adm\n1770 nobody adm\n755 odd-group odd-group\n750 odd-process odd-process\n"
+)
 
 FULL_LIMITS = {
     "memory_max": "50%",
@@ -136,9 +139,14 @@ SERVICES: dict[str, dict[str, Any]] = {
         "environment": {"TOUCHED": ":".join(RUN_DIRECTORIES)},
         "unit": {"supplementary_groups": ["adm"]},
     },
-    "odd-group": {"unit": {"kill_signal": "SIGRTMIN+4"}},
+    "odd-group": {"unit": {"kill_signal": "SIGRTMIN+4"}, "directories": [{"path": OUTER, "mode": "0755"}]},
     "odd-mixed": {"unit": {"kill_signal": "SIGRTMIN+4", "kill_mode": "mixed"}, "resources": {"memlock": "64K"}},
-    "odd-process": {"unit": {"kill_signal": "SIGRTMIN+4", "kill_mode": "process"}, "resources": {"memlock": "infinity"}},
+    "odd-process": {
+        "unit": {"kill_signal": "SIGRTMIN+4", "kill_mode": "process"},
+        "resources": {"memlock": "infinity"},
+        "directories": [{"path": INNER}],
+        "environment": {"TOUCHED": INNER},
+    },
     "odd-full": {
         "environment": WORDS,
         "unit": {"kill_signal": "SIGRTMIN+4", "delegate": True},
@@ -308,7 +316,7 @@ def test_a_stop_sends_its_signal_to_whom_the_kill_mode_says(host: Host, service:
 
 
 def modes(host: Host) -> str:
-    return host.shell(f"stat -c '%a %U %G' {' '.join(RUN_DIRECTORIES)}")
+    return host.shell(f"stat -c '%a %U %G' {' '.join(RUN_DIRECTORIES)} {OUTER} {INNER}")
 
 
 def test_directories_below_run_are_there_before_the_daemon_and_after_every_boot(host: Host) -> None:
@@ -317,8 +325,9 @@ def test_directories_below_run_are_there_before_the_daemon_and_after_every_boot(
     lab_hosts.lab("reboot", host.name)
     # Without one of them the unit could not have been started, or its daemon would have ended at once.
     assert host.asked("odd-release", "version") == OLD
+    assert host.asked("odd-process", "version") == OLD
     assert modes(host) == AS_MEANT
-    assert host.shown("odd-release", "NRestarts") == {"NRestarts": "0"}
+    assert host.shown("odd-release", "NRestarts") == host.shown("odd-process", "NRestarts") == {"NRestarts": "0"}
     assert host.changes() == 0
 
 

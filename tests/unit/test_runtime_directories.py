@@ -47,6 +47,16 @@ def test_what_no_unit_can_make_is_made_at_boot(directories: list[dict[str, Any]]
     assert runtime_directories.at_boot(services(*directories)).splitlines()[1:] == lines
 
 
+def test_directories_of_two_services_within_each_other_are_made_at_boot_although_their_units_could() -> None:
+    """The first unit to start gives its account the outer one with all that is in it, unless that is there and its own already."""
+    outer, inner = (services({"path": path})["icnd"] for path in ("/run/icn", "/run/icn/web"))
+    inner["directories"] = [{**one, "owner": "web", "group": "web"} for one in inner["directories"]]
+    inner["account"] = {**inner["account"], "user": "web", "group": "web"}
+    alone = services({"path": "/run/icn-web"})["icnd"]
+    expected = ["d /run/icn 0750 icnd icnd -", "d /run/icn/web 0750 web web -"]
+    assert runtime_directories.at_boot({"web": inner, "icnd": outer, "alone": alone}).splitlines()[1:] == expected
+
+
 NESTED = ("/run/icn", "/run/icn/spool", "/run/icn/spool/deep")
 """Directories within each other, whose owners a case names."""
 
