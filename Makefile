@@ -104,7 +104,7 @@ ROLLOUT_CORE := f29 or f30 or f36 or f40 or f42 or f46 or bad_input
 ROLLOUT_MORE := $(addprefix tests/integration/,test_rollout_matrix.py test_rollout_load.py)
 MATRIX_HOSTS := $(addprefix rollout-matrix-,home1 relay1 relay2)
 BACKUP_TESTS := $(addprefix tests/integration/,test_backup_role.py test_backup.py test_restore.py test_drill.py)
-RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py test_bootstrap.py)
+RELAY_TESTS := $(addprefix tests/integration/,test_firewall.py test_units.py test_services.py test_bootstrap.py test_odd_daemons.py)
 OTHER_TESTS := $(addprefix tests/integration/,test_paths_accounts.py test_releases.py)
 
 integration: lab second-lab artifacts lane-fleet lane-rollouts lane-relay1 lane-relay2 lane-backups ## what can go wrong, done to real hosts: the lanes of `test` and `test-more`

@@ -210,7 +210,7 @@ def account_slice(services: Mapping[str, Any], inputs: Mapping[str, Any], mistak
 
 
 def _at_boot(services: Mapping[str, Any], mistakes: list[Mistake]) -> list[dict[str, Any]]:
-    """Return the file by which directories below /run come back after a boot; absent where no service needs it, nothing without services."""
+    """Return the file by which directories below /run come back after a boot; absent where no service needs it."""
     path, text = runtime_directories.TMPFILES, ""
     try:
         text = runtime_directories.at_boot(services)
@@ -218,7 +218,7 @@ def _at_boot(services: Mapping[str, Any], mistakes: list[Mistake]) -> list[dict[
         mistakes.extend(unit_text.mistakes_of(error))
     if text:
         return [_file("", path, text, owner="root", group="root", mode="0644")]
-    return [{"path": path, "state": "absent", "service": ""}] if services else []
+    return [{"path": path, "state": "absent", "service": ""}]
 
 
 def per_architecture(value: Any, architectures: Iterable[str]) -> dict[str, str]:

@@ -401,7 +401,8 @@ def test_single_installs_nothing_and_closes_nothing_to_the_home_network() -> Non
     (here,) = joined("single").values()
     assert here["services"] == {}
     assert [here[slice_name] for slice_name in ("release", "rollout")] == [[], []]
-    assert here["account"] == {"groups": [], "users": [], "paths": []}
+    assert [one["state"] for one in here["account"].pop("paths")] == ["absent"]
+    assert here["account"] == {"groups": [], "users": []}
     open_to = {(rule["port"], rule["proto"], rule["source"]) for rule in here["firewall"]["rules"]}
     assert {("1:65535", "tcp", "192.168.0.0/16"), ("1:65535", "udp", "fd00::/8"), ("22", "tcp", "any")} <= open_to
 
