@@ -131,13 +131,13 @@ def merge(base: Any, layer: Any, path: str, layer_path: str, origins: dict[str, 
 
 def _note_origin(path: str, layer_path: str, origins: dict[str, str]) -> None:
     """Note that all of ``path`` is of one layer now, whatever earlier ones wrote within."""
-    for within in [start for start in origins if _is_within(start, path)]:
+    for within in [noted for noted in origins if _is_within(noted, path)]:
         del origins[within]
     origins[path] = layer_path
 
 
-def _is_within(path: str, start: str) -> bool:
-    return path == start or path.startswith((f"{start}.", f"{start}["))
+def _is_within(path: str, whole: str) -> bool:
+    return path == whole or path.startswith((f"{whole}.", f"{whole}["))
 
 
 def _is_named(items: Any, name_key: str) -> bool:

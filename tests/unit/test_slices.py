@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import fleets
@@ -108,12 +109,13 @@ def missing(path: str) -> str:
     raise FleetError(f"no file {path} on the controller")
 
 
-def sliced(inputs: dict[str, Any] = INPUTS, **parts: Any) -> list[str]:
+def sliced(inputs: Mapping[str, Any] | None = None, **parts: Any) -> list[str]:
     """Return what is said about a fleet by the join and by the slices of its hosts."""
+    given = INPUTS if inputs is None else inputs
     fleet = fleets.fleet(**parts)
     joined, mistakes = fleets.join(fleet)
     for name, host in joined.items():
-        slices.slices(name, fleets.ADDRESSES[name], host, inputs, slices.Sources(missing, missing, missing, fleet.addresses), mistakes)
+        slices.slices(name, fleets.ADDRESSES[name], host, given, slices.Sources(missing, missing, missing, fleet.addresses), mistakes)
     return [str(one) for one in InventoryError(mistakes).mistakes]
 
 
