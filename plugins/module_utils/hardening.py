@@ -52,6 +52,7 @@ OTHER_KEYS = frozenset(
     (
         "exposure_max", "address_families", "capabilities", "devices", "syscalls", "namespaces", "proc", "proc_subset",
         "private_network", "private_users", "private_tmp", "private_devices", "home", "read_write", "read_only", "inaccessible", "umask",
+        "root_groups",
     )
 )  # fmt: skip
 """The other keys of a sandbox that this file knows."""

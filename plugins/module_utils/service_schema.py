@@ -249,7 +249,8 @@ def _group(value: Any) -> str:
     name = str(UNIX_NAME.parse(value))
     if name in ROOT_GROUPS:
         raise ValueError(
-            f"whoever is in group {name!r} can become root; name what the daemon needs instead: sandbox.capabilities, sandbox.devices, or a port"
+            f"whoever is in group {name!r} can become root; name what the daemon needs instead: sandbox.capabilities, sandbox.devices, or a port; "
+            "a daemon that cannot do without it has the group in unit.supplementary_groups, with sandbox.root_groups: true"
         )
     return name
 
@@ -493,6 +494,9 @@ SANDBOX = Record(
             "Allow realtime scheduling. It takes `syscalls: [sched_setscheduler]`, and CAP_SYS_NICE or `resources.rtprio`, as well.",
             default=False,
         ),
+        "root_groups": Field(
+            FLAG, "Allow groups whose members can become root, such as `docker` and `disk`, in `unit.supplementary_groups`.", default=False
+        ),
         "suid": Field(FLAG, "Allow creating set-user-ID files.", default=False),
         "personality": Field(FLAG, "Allow changing the execution domain.", default=False),
         "clock": Field(FLAG, "Allow setting the clock. It takes `syscalls: ['@clock']` and CAP_SYS_TIME as well.", default=False),
@@ -577,7 +581,11 @@ UNIT = Record(
         "requires": Field(ListOf(TEXT), "Services of the same host, or units, without which it must not run. They start earlier.", default=list),
         "on_failure": Field(ListOf(TEXT), "Services of the same host, or units, to start when it fails.", default=list),
         "working_directory": Field(ABSOLUTE, "Where it runs. Default: its home."),
-        "supplementary_groups": Field(ListOf(GROUP), "Further groups of the process; not those that `account.groups` refuses.", default=list),
+        "supplementary_groups": Field(
+            ListOf(UNIX_NAME),
+            "Further groups of the process. Those that `account.groups` refuses take `sandbox.root_groups`.",
+            default=list,
+        ),
     },
 )
 

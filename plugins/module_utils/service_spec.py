@@ -577,6 +577,7 @@ def _check(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
     """Check what depends on several keys of one service."""
     for check in (
         _check_account,
+        _check_root_groups,
         _check_artifact,
         _check_one_file,
         _check_digests,
@@ -611,6 +612,15 @@ def _check_account(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> 
     if account["user"] == "root":
         remedy = "leave it out; ports below 1024 need no root, and other privileges are named in sandbox.capabilities"
         mistakes.append(Mistake(f"{path}.account.user", "daemons do not run as root, whose home and login would become the service's", remedy))
+
+
+def _check_root_groups(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:
+    if spec["sandbox"]["root_groups"]:
+        return
+    for index, name in numbered(spec["unit"]["supplementary_groups"]):
+        if name in ROOT_GROUPS:
+            remedy = "name what the daemon needs instead: sandbox.capabilities, sandbox.devices, or a port; or accept it: sandbox.root_groups: true"
+            mistakes.append(Mistake(f"{path}.unit.supplementary_groups[{index}]", f"whoever is in group {name!r} can become root", remedy))
 
 
 def _check_artifact(spec: dict[str, Any], mistakes: list[Mistake], path: str) -> None:

@@ -821,6 +821,11 @@ def test_a_temporary_directory_that_is_not_hidden_may_be_used() -> None:
     assert said(services={"icnd": described}) == []
 
 
+def test_a_group_that_gives_root_away_may_be_accepted() -> None:
+    described = fleets.changed("unit", {"supplementary_groups": ["docker"]}, fleets.changed("sandbox", {"root_groups": True}))
+    assert said(services={"icnd": described}) == []
+
+
 def test_a_home_that_is_not_hidden_may_be_used() -> None:
     relaxed = fleets.changed("account", {"home": "/home/icn"}, fleets.changed("sandbox", {"home": "read-only"}))
     assert said(services={"icnd": relaxed}) == []
