@@ -109,7 +109,7 @@ def test_a_second_run_changes_nothing() -> None:
         ),
         pytest.param(
             backup_of({"schedule": "*-*-* 25:00"}),
-            "fleet_services.kontinuum-node-admin.backup.schedule: systemd does not take '*-*-* 25:00'",
+            "fleet_overrides.ops1.kontinuum-node-admin.backup.schedule: systemd does not take '*-*-* 25:00'",
             id="schedule",
         ),
         pytest.param(
