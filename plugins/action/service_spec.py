@@ -21,7 +21,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible.utils.display import Display
 
-from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, service_spec, slices
+from ansible_collections.hearth.fleet.plugins.module_utils import backup_slice, drill_slice, inventory, placement, service_spec, slices
 from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, holds_broken
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, InventoryError, Mistake, join_path
@@ -144,7 +144,7 @@ class ActionModule(ActionBase):
         mistakes: list[Mistake] = []
         hosts = self._read_hosts(task_vars, mistakes)
         groups = {name: [member for member in members if member in hosts] for name, members in task_vars["groups"].items()}
-        fleet = service_spec.Fleet({name: self._host(variables, task_vars, mistakes) for name, variables in hosts.items()}, groups)
+        fleet = inventory.Fleet({name: self._host(variables, task_vars, mistakes) for name, variables in hosts.items()}, groups)
         catalogues = {name: variables.catalogue() for name, variables in hosts.items()}
         self._fill_catalogues(fleet, hosts, catalogues)
         joined = service_spec.join(fleet, catalogues, mistakes)
@@ -183,14 +183,14 @@ class ActionModule(ActionBase):
         values = hostvars._variable_manager.get_vars(host=host, play=self._task.play, task=self._task, include_hostvars=False)
         return {**values, "hostvars": hostvars}
 
-    def _host(self, variables: Variables, task_vars: Mapping[str, Any], mistakes: list[Mistake]) -> service_spec.Host:
+    def _host(self, variables: Variables, task_vars: Mapping[str, Any], mistakes: list[Mistake]) -> inventory.Host:
         depths = {group.name: (group.depth, group.priority, group.name) for group in self._groups(task_vars, variables.host)}
         fleet = {name: variables.mapping(name) for name in FLEET_VARIABLES[1:]}
         known = (*FLEET_VARIABLES, *HOST_VARIABLES, "fleet_service_specs", "fleet_plan", "fleet_observe", "fleet_hosts")
         for name in variables.names():
             if name.startswith("fleet_") and name not in known:
                 mistakes.append(Mistake(name, "unknown variable", suggest(name, known)))
-        return service_spec.Host(
+        return inventory.Host(
             name=variables.host,
             groups=sorted(depths, key=lambda name: depths[name]),
             addresses=self._addresses(variables, mistakes),
@@ -214,16 +214,16 @@ class ActionModule(ActionBase):
                 resolved = {ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
             except OSError:
                 return []  # a mistake only where somebody needs them
-            return sorted((str(one) for one in resolved if not service_spec.is_private_to_host(one)), key=service_spec.address_order)
+            return sorted((str(one) for one in resolved if not inventory.is_private_to_host(one)), key=inventory.address_order)
         found: list[Mistake] = []
-        addresses = service_spec.read_addresses(given, f"fleet_addresses of host {variables.host}", found)
+        addresses = inventory.read_addresses(given, f"fleet_addresses of host {variables.host}", found)
         mistakes.extend(found)
         return addresses
 
     @staticmethod
-    def _fill_catalogues(fleet: service_spec.Fleet, hosts: Mapping[str, Variables], catalogues: Mapping[str, Mapping[str, Any]]) -> None:
+    def _fill_catalogues(fleet: inventory.Fleet, hosts: Mapping[str, Variables], catalogues: Mapping[str, Mapping[str, Any]]) -> None:
         for name, host in fleet.hosts.items():
-            wanted = [service for service in service_spec.services_of(host, []) if service in catalogues[name]]
+            wanted = [service for service in placement.services_of(host, []) if service in catalogues[name]]
             read = {service: hosts[name].templated(catalogues[name][service], join_path("fleet_services", service)) for service in wanted}
             host.catalogue = read
 
@@ -282,7 +282,7 @@ def _input_mistake(role: str, said: str, options: Iterable[str], host: str) -> M
     return Mistake(named[0] if named else f"{role}_*", f"{said} ({HOSTS})", f"see docs/reference/roles.md, role {role}", host)
 
 
-def warnings_of(fleet: service_spec.Fleet, specs: Mapping[str, Mapping[str, Any]], *, whole: bool) -> list[str]:
+def warnings_of(fleet: inventory.Fleet, specs: Mapping[str, Mapping[str, Any]], *, whole: bool) -> list[str]:
     """Return what is no mistake of the inventory, but hardly meant; ``whole``: for all roles, not for one that is used alone."""
     found = []
     if whole and not any(host.placement for host in fleet.hosts.values()):

@@ -49,8 +49,8 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.hearth.fleet.plugins.module_utils.config_formats import plain
+from ansible_collections.hearth.fleet.plugins.module_utils.placement import hosts_of
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import hosts_of
 
 
 class LookupModule(LookupBase):

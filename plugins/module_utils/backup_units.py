@@ -21,8 +21,8 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     backup_spec,
     hardening,
     host_tools,
+    service_parts,
     service_schema,
-    service_spec,
     unit_text,
 )
 from ansible_collections.hearth.fleet.plugins.module_utils.hardening import Directive
@@ -113,7 +113,7 @@ def _of_the_command(spec: Mapping[str, Any], one: Mapping[str, Any], where: str)
         *(("Environment", unit_text.word(f"{key}={spec['environment'][key]}", f"{where}.command")) for key in sorted(spec["environment"])),
         *([("EnvironmentFile", unit_text.line(spec["environment_file"], f"{where}.command"))] if secret else []),
         *(
-            ("LoadCredential", unit_text.line(f"{key}:{service_spec.secret_path(spec, key)}", f"{where}.command"))
+            ("LoadCredential", unit_text.line(f"{key}:{service_parts.secret_path(spec, key)}", f"{where}.command"))
             for key, kept in spec["secrets"].items()
             if kept["as"] == "credential"
         ),

@@ -30,8 +30,8 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 )
 from ansible_collections.hearth.fleet.plugins.module_utils.broken import attempt, readable, value_at
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import HOSTS, FleetError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.overrides import where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.unit_marks import UNITS
 
 CONFIG = "/etc/hearth/drill"
@@ -67,7 +67,7 @@ def add_to(
     """Give every host its slice ``drill``, and each runner the account in which daemons are started.
 
     ``specs`` are the other slices of all hosts, ``inputs`` those of the roles drill and backup, together, by host; so are
-    ``origins``, what of the services was written in overrides (see ``service_spec.merge``).
+    ``origins``, what of the services was written in overrides (see ``overrides.merge``).
     """
     for name, spec in specs.items():
         runs = value_at(inputs, name, "drill_runner") is True

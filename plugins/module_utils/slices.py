@@ -31,10 +31,12 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 )
 from ansible_collections.hearth.fleet.plugins.module_utils.broken import BROKEN, attempt, holds_broken, numbered, readable, value_at
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError, InventoryError, Mistake, join_path
+from ansible_collections.hearth.fleet.plugins.module_utils.host_check import said_of_accounts
 from ansible_collections.hearth.fleet.plugins.module_utils.operators import operator_slices
+from ansible_collections.hearth.fleet.plugins.module_utils.overrides import original_path, where_written
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import seconds, size_bytes
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import DURATION, Scalar
-from ansible_collections.hearth.fleet.plugins.module_utils.service_spec import RELEASES, original_path, said_of_accounts, secret_path, where_written
+from ansible_collections.hearth.fleet.plugins.module_utils.service_parts import RELEASES, secret_path
 from ansible_collections.hearth.fleet.plugins.module_utils.system_directories import is_systems
 
 _TO_LOOK_AT_SERVICES = ("service", "unit", "health", "reload", "reloadable")
@@ -47,7 +49,7 @@ Inputs = Mapping[str, Mapping[str, Any]]
 class Sources:
     """How the text of a user's own file comes in, and the absolute path of one; both raise FleetError.
 
-    ``addresses`` returns those behind a group or host of the inventory, or raises ValueError (see ``service_spec.Fleet``).
+    ``addresses`` returns those behind a group or host of the inventory, or raises ValueError (see ``inventory.Fleet``).
     """
 
     template: Callable[[str], str]

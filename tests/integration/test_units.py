@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from lab_hosts import CHECKOUT, module, shell, wait_until
 
-from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, unit_file, unit_marks
+from ansible_collections.hearth.fleet.plugins.module_utils import inventory, service_spec, unit_file, unit_marks
 
 MODULE_UTILS = CHECKOUT / "plugins" / "module_utils"
 HOSTS = ("relay1", "relay2")  # Debian 12 with systemd 252, Debian 13 with systemd 257
@@ -161,9 +161,9 @@ def spec(**more: Any) -> dict[str, Any]:
         **more,
     }
     mistakes: list[Any] = []
-    host = service_spec.Host(name="lab", groups=[], addresses=[], placement={"lab": [NAME]}, overrides={}, tiers={})
+    host = inventory.Host(name="lab", groups=[], addresses=[], placement={"lab": [NAME]}, overrides={}, tiers={})
     host.catalogue = {NAME: described}
-    finished = service_spec.finish_service(NAME, host, "", service_spec.Fleet({"lab": host}, {}), mistakes)
+    finished = service_spec.finish_service(NAME, host, "", inventory.Fleet({"lab": host}, {}), mistakes)
     assert finished is not None, mistakes
     return finished
 

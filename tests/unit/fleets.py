@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import service_spec
+from ansible_collections.hearth.fleet.plugins.module_utils import inventory, service_spec
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, said_once
 
 DIGEST = "0123456789abcdef" * 4
@@ -39,10 +39,10 @@ def fleet(
     overrides: Mapping[str, Any] | None = None,
     tiers: Mapping[str, Any] | None = None,
     addresses: Mapping[str, list[str]] | None = None,
-) -> service_spec.Fleet:
+) -> inventory.Fleet:
     """Return a fleet of three hosts; every argument replaces a part of the valid one."""
     hosts = {
-        name: service_spec.Host(
+        name: inventory.Host(
             name=name,
             groups=[group for group, members in GROUPS.items() if name in members],
             addresses=(ADDRESSES if addresses is None else addresses)[name],
@@ -53,10 +53,10 @@ def fleet(
         )
         for name in GROUPS["all"]
     }
-    return service_spec.Fleet(hosts, GROUPS)
+    return inventory.Fleet(hosts, GROUPS)
 
 
-def join(one: service_spec.Fleet) -> tuple[dict[str, dict[str, Any]], list[Mistake]]:
+def join(one: inventory.Fleet) -> tuple[dict[str, dict[str, Any]], list[Mistake]]:
     """Return what the join makes of a fleet, and its mistakes, each once."""
     mistakes: list[Mistake] = []
     joined = service_spec.join(one, {name: host.catalogue for name, host in one.hosts.items()}, mistakes)

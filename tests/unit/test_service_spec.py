@@ -7,7 +7,7 @@ from typing import Any
 import fleets
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import service_spec
+from ansible_collections.hearth.fleet.plugins.module_utils import placement
 
 JAR = {"url": "https://example.org/icnd-{version}.jar", "sha256": fleets.DIGEST}
 
@@ -130,7 +130,7 @@ def test_like_places_what_another_group_has() -> None:
     joined, mistakes = fleets.join(fleets.fleet(placement={"tier1": ["icnd"], "ops1": ["like:tier1"]}))
     assert mistakes == []
     assert list(joined["ops1"]["services"]) == ["icnd"]
-    assert service_spec.hosts_of("icnd", {"tier1": ["icnd"], "ops1": ["like:tier1"]}, fleets.GROUPS) == ["ops1", "relay1"]
+    assert placement.hosts_of("icnd", {"tier1": ["icnd"], "ops1": ["like:tier1"]}, fleets.GROUPS) == ["ops1", "relay1"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.hearth.fleet.plugins.module_utils import service_spec, unit_file, unit_marks, unit_review, unit_text
+from ansible_collections.hearth.fleet.plugins.module_utils import inventory, service_spec, unit_file, unit_marks, unit_review, unit_text
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -48,9 +48,9 @@ def finished(name: str, **described: Any) -> dict[str, Any]:
     """Return the finished spec of one service, as the join makes it, with what the slices add."""
     described = {"version": "1.0.0", "artifact": {"url": "https://example.org/daemon.tar.gz", "sha256": "0" * 64}, "command": [name], **described}
     mistakes: list[Any] = []
-    host = service_spec.Host(name="relay1", groups=[], addresses=[], placement={"relay1": [name]}, overrides={}, tiers={})
+    host = inventory.Host(name="relay1", groups=[], addresses=[], placement={"relay1": [name]}, overrides={}, tiers={})
     host.catalogue = {name: described}
-    spec = service_spec.finish_service(name, host, "", service_spec.Fleet({"relay1": host}, {}), mistakes)
+    spec = service_spec.finish_service(name, host, "", inventory.Fleet({"relay1": host}, {}), mistakes)
     assert spec is not None, mistakes
     return {**spec, "credentials": [], "environment_files": [], "stamp": [config["path"] for config in spec["config"]]}
 
