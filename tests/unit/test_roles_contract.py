@@ -144,3 +144,9 @@ def test_variables_of_plugins_are_not_taken_for_misspelt_inputs() -> None:
         options = yaml.safe_load(documentation[1])["options"].values()
         variables |= {variable["name"] for option in options for variable in option.get("vars", ())}
     assert variables == set(PLUGIN_VARIABLES)
+
+
+@pytest.mark.parametrize("playbook", [pytest.param(path, id=path.stem) for path in sorted((ROLES[0].parents[1] / "playbooks").glob("*.yml"))])
+def test_every_play_keeps_its_hosts_together_whatever_strategy_is_configured(playbook: Path) -> None:
+    strategies = {play["name"]: play.get("strategy") for play in load(playbook) if "hosts" in play}
+    assert strategies == dict.fromkeys(strategies, "ansible.builtin.linear")
