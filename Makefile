@@ -156,7 +156,7 @@ pi: venv artifacts ## what containers cannot show, on an emulated Raspberry Pi (
 	pytest -s tests/pi
 
 bench: venv artifacts lab ## measure against ordinary roles, pyinfra and restic (docs/benchmarks.md)
-	command -v restic || apt-get install --yes -qq restic
+	for one in age rclone restic zstd; do [ -x /usr/bin/$$one ] || apt-get install --yes -qq $$one; done
 	tools/venv bench
 	tests/bench/run
 	tests/bench/backup

@@ -161,7 +161,9 @@ class Store:
         """
         size = file.stat().st_size
         whole = size <= WHOLE_BYTES
-        limits = ["--s3-upload-cutoff", f"{WHOLE_BYTES}B", "--s3-chunk-size", f"{chunk_bytes(size)}B", "--buffer-size", "0"]
+        # A newer rclone would copy a large file in chunks, several at a time, however large the cutoff is.
+        one = ["--multi-thread-streams", "1"]
+        limits = ["--s3-upload-cutoff", f"{WHOLE_BYTES}B", "--s3-chunk-size", f"{chunk_bytes(size)}B", "--buffer-size", "0", *one]
         # Of an object in one piece, another attempt is ours, so that what was sent can be counted; of one in chunks, rclone repeats the chunk.
         retries = ["--low-level-retries", "1" if whole else "3"]
         command = ["copyto", "--no-check-dest", *retries, *limits, *(["--bwlimit", self._bandwidth] if self._bandwidth else [])]

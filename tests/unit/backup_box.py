@@ -85,7 +85,8 @@ for chunk in iter(lambda: source.read(65536), b""):
 if now.get("code"):
     sys.exit(now["code"])
 values = {"--config", "--retries", "--low-level-retries", "--log-level", "--stats", "--stats-log-level", "--timeout", "--contimeout", "--ca-cert",
-          "--s3-upload-cutoff", "--s3-chunk-size", "--buffer-size", "--bwlimit", "--header", "--count", "--files-from-raw", "--max-delete"}
+          "--s3-upload-cutoff", "--s3-chunk-size", "--buffer-size", "--multi-thread-streams", "--bwlimit", "--header", "--count",
+          "--files-from-raw", "--max-delete"}
 given, plain = {}, []
 rest = iter(words)
 for word in rest:
