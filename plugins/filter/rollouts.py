@@ -30,9 +30,10 @@ def _of(slices: list[dict[str, Any]], service: str) -> dict[str, Any]:
     return next(one for one in slices if one["service"] == service)
 
 
-def rollout_questions(slices: list[Mapping[str, Any]], service: str) -> list[dict[str, Any]]:
-    """Return what ``hearth.fleet.readiness`` is to ask of a host about a service; nothing where the service is not placed."""
-    return [{"service": service, "unit": one["unit"], "ready": one["health"]["ready"]} for one in slices if one["service"] == service]
+def rollout_questions(slices: list[Mapping[str, Any]], planned: Mapping[str, Any], batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``hearth.fleet.readiness`` is to ask of a host before a batch: about what the batch takes out of use and is placed there."""
+    services = rollout_plan.concerned(dict(planned), batch)
+    return [{"service": one["service"], "unit": one["unit"], "ready": one["health"]["ready"]} for one in slices if one["service"] in services]
 
 
 def rollout_gate(planned: Mapping[str, Any], batch: Mapping[str, Any], answers: Mapping[str, Any]) -> str:
@@ -42,7 +43,11 @@ def rollout_gate(planned: Mapping[str, Any], batch: Mapping[str, Any], answers: 
     ]
     if broken:
         return "\n".join(["these hosts could not be asked whether they are ready:", *broken])
-    ready = [host for host, answer in answers.items() if (answer.get("services") or {}).get(batch["service"], {}).get("ready")]
+    services = {host: answer.get("services") or {} for host, answer in answers.items()}
+    ready = {
+        service: [host for host, found in services.items() if found.get(service, {}).get("ready")]
+        for service in rollout_plan.concerned(dict(planned), batch)
+    }
     return rollout_plan.gate(dict(planned), batch, ready)
 
 

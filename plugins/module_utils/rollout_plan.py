@@ -88,6 +88,12 @@ class Place:
         return str(self.seen.get("release") or "")
 
     @property
+    def along(self) -> Sequence[str]:
+        """The services of the host that stop whenever this one does."""
+        found: Sequence[str] = self.wanted["along"]
+        return found
+
+    @property
     def transaction(self) -> Mapping[str, Any]:
         """The state of the service's last transaction there; empty for none."""
         return self.seen.get("transaction") or {}
@@ -112,6 +118,41 @@ class Change:
     reasons: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Quorum:
+    """How many hosts of a service must stay ready: of the one that is rolled out, or of one that stops along with it.
+
+    ``places`` are those that count, ``ready`` the hosts where it serves now, ``takes`` those where the rollout takes it out of service.
+    """
+
+    service: str
+    wish: int | str | None
+    places: Sequence[Place]
+    ready: Collection[str]
+    takes: Collection[str]
+
+    @property
+    def least(self) -> int:
+        """How many hosts must stay ready."""
+        return least_available(self.wish, len(self.places))
+
+    @property
+    def path(self) -> str:
+        """Where in the inventory somebody says so, or may."""
+        return join_path("fleet_services", self.service) + ".min_available"
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as a plan has it."""
+        return {
+            "hosts": len(self.places),
+            "ready": len(self.ready),
+            "min_available": self.least,
+            "because": "by default" if self.wish is None else f"{self.path}: {self.wish}",
+            "names": [place.host for place in self.places],
+            "takes": sorted(self.takes),
+        }
+
+
 @dataclass
 class Findings:
     """What the plan says besides its rows."""
@@ -134,7 +175,8 @@ def plan(specs: Mapping[str, Any], looks: Mapping[str, Mapping[str, Any]], setti
     ``batches``   {service, number, of, canary, tier, hosts}, in order
     ``rows``      one for each service and host: service, host, tier, batch, of, canary, kind, from, to, reasons, schema_risk,
                   backup_age, expected_downtime and expected_seconds, downtime_limit (seconds), note
-    ``arithmetic`` per service: hosts, ready, min_available and batch (the largest), as numbers, and ``because``
+    ``arithmetic`` per service: hosts, ready, min_available and batch (the largest), as numbers, ``because``, ``names`` and ``takes`` (hosts
+                  that count, and those where it is taken out of service), and ``along``: the same of each service that stops with it
     ``skipped``, ``held``  {service, host, why}: switched off, or not installed yet; not now
     ``unready``   {service, host, why, remedy}: as it is wanted, but not ready
     ``adopted``   {service, host, id, phase}: transactions of ``settings.adopt`` that are still under way, to be followed to their end
@@ -150,7 +192,7 @@ def plan(specs: Mapping[str, Any], looks: Mapping[str, Mapping[str, Any]], setti
     batches: list[dict[str, Any]] = []
     arithmetic: dict[str, Any] = {}
     for service, places in chosen.items():
-        part = _Service(service, places, settings, found).plan()
+        part = _Service(service, places, placed, settings, found).plan()
         rows += part.rows
         batches += part.batches
         arithmetic[service] = part.arithmetic
@@ -193,21 +235,32 @@ def least_available(min_available: int | str | None, hosts: int) -> int:
     return part_of(hosts, min_available, up=True)
 
 
-def gate(planned: Plan, batch: Mapping[str, Any], ready_now: Collection[str]) -> str:
-    """Return why a batch must not begin now; empty when it may. ``ready_now`` names the hosts where its service is ready.
+def concerned(planned: Plan, batch: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the arithmetic of the services that a batch takes out of use: its own, and those that stop along with it."""
+    own = planned["arithmetic"][batch["service"]]
+    return {batch["service"]: own, **own["along"]}
+
+
+def gate(planned: Plan, batch: Mapping[str, Any], ready_now: Mapping[str, Collection[str]]) -> str:
+    """Return why a batch must not begin now; empty when it may. ``ready_now`` names the hosts where each service ``concerned`` is ready.
 
     Hosts of the batch that are down already take nothing away.
     """
-    service, least = batch["service"], planned["arithmetic"][batch["service"]]["min_available"]
-    taken = [host for host in batch["hosts"] if host in ready_now]
+    refusals = [_refusal(service, one, batch, ready_now.get(service, ())) for service, one in concerned(planned, batch).items()]
+    return "\n".join(filter(None, refusals))
+
+
+def _refusal(service: str, arithmetic: Mapping[str, Any], batch: Mapping[str, Any], ready_now: Collection[str]) -> str:
+    taken = [host for host in batch["hosts"] if host in ready_now and host in arithmetic["takes"]]
     left = sorted(set(ready_now) - set(taken))
-    if not taken or len(left) >= least:
+    if not taken or len(left) >= arithmetic["min_available"]:
         return ""
-    others = [name for name in planned["arithmetic"][service]["names"] if name not in ready_now and name not in batch["hosts"]]
+    others = [name for name in arithmetic["names"] if name not in ready_now and name not in batch["hosts"]]
     down = f"; not ready now: {', '.join(others)}" if others else ""
+    along = "" if service == batch["service"] else f", which stops with {batch['service']}"
     return (
-        f"{service}: while {', '.join(taken)} {'is' if len(taken) == 1 else 'are'} out of service, {len(left)} of "
-        f"{planned['arithmetic'][service]['hosts']} hosts would be ready ({', '.join(left) or 'none'}), and {least} must be{down}\n"
+        f"{service}{along}: while {', '.join(taken)} {'is' if len(taken) == 1 else 'are'} out of service, {len(left)} of "
+        f"{arithmetic['hosts']} hosts would be ready ({', '.join(left) or 'none'}), and {arithmetic['min_available']} must be{down}\n"
         f"  → bring these back first, then run the same command again; or lower {join_path('fleet_services', service)}.min_available"
     )
 
@@ -298,10 +351,11 @@ def _goal(place: Place, settings: Settings, specs: Mapping[str, Any]) -> tuple[s
 class _Service:
     """The part of a plan that is about one service."""
 
-    def __init__(self, service: str, places: list[Place], settings: Settings, found: Findings) -> None:
+    def __init__(self, service: str, places: list[Place], placed: Mapping[str, list[Place]], settings: Settings, found: Findings) -> None:
         self.service = service
         self.path = join_path("fleet_services", service)
         self.all = places
+        self.placed = placed
         self.there = [place for place in places if not place.skipped]
         self.settings = settings
         self.found = found
@@ -501,28 +555,29 @@ class _Service:
     # Batches
 
     def _plan_batches(self, chosen: list[Place], changes: Mapping[str, Change], canaries: int) -> None:
-        ready = {place.host for place in self.there if place.ready or place.host in self.under_way}
-        wish = self.all[0].wanted["min_available"]
-        # Without a wish, a --limit says which hosts count: whoever names one host may restart it.
-        counted = self.there if wish is not None else [place for place in self.there if place.look is not None]
-        hosts = len(counted)
-        least = least_available(wish, hosts)
-        found, blocked = batch_places(chosen, ready, least, canaries, self._sizes())
-        if blocked and not any(place.host in self.blamed for place in self.there if place.host not in ready):
-            self.found.mistakes.append(self._unavailable(blocked, ready, least, chosen))
+        own, along = self._quorum(), self._quorums_along(chosen, changes)
+        found, blocked = batch_places(chosen, [own, *along], canaries, self._sizes())
+        if blocked and not any(place.host in self.blamed for place in self.there if place.host not in own.ready):
+            self.found.mistakes.append(self._unavailable(*blocked, chosen))
         self.arithmetic = {
-            "hosts": hosts,
-            "ready": len(ready),
-            "min_available": least,
+            **own.as_data(),
             "batch": max((len(batch) for batch in found), default=0),
-            "because": "by default" if wish is None else f"{self.path}.min_available: {wish}",
-            "names": [place.host for place in counted],
+            "along": {quorum.service: quorum.as_data() for quorum in along},
         }
         for number, batch in enumerate(found, 1):
             canary = sum(map(len, found[:number])) <= canaries
             about = {"service": self.service, "number": number, "of": len(found), "canary": canary, "tier": batch[0].tier}
             self.batches.append({**about, "hosts": [place.host for place in batch]})
             self.rows += [_row(place, changes[place.host], about) for place in batch]
+
+    def _quorum(self) -> Quorum:
+        return _quorum(self.all, [place.host for place in self.all], self.under_way)
+
+    def _quorums_along(self, chosen: list[Place], changes: Mapping[str, Change]) -> list[Quorum]:
+        """Return what must stay ready of the services that stop along with this one. A reload stops nothing."""
+        stopping = [place for place in chosen if changes[place.host].kind != "reload"]
+        names = dict.fromkeys(name for place in stopping for name in place.along)
+        return [_quorum(self.placed[name], [place.host for place in stopping if name in place.along]) for name in names]
 
     def _sizes(self) -> dict[str, int]:
         """Return the size of a batch in each tier."""
@@ -531,43 +586,65 @@ class _Service:
             tiers.setdefault(place.tier, []).append(place)
         return {tier: max(1, part_of(len(places), places[0].wanted["batch"], up=False)) for tier, places in tiers.items()}
 
-    def _unavailable(self, blocked: Place, ready: Collection[str], least: int, chosen: list[Place]) -> Mistake:
-        down = [place for place in self.there if place.host not in ready]
+    def _unavailable(self, blocked: Place, quorum: Quorum, chosen: list[Place]) -> Mistake:
+        own, ready = quorum.service == self.service, len(quorum.ready)
+        down = [place for place in self.placed[quorum.service] if not place.skipped and place.host not in quorum.ready]
         names = f" (not ready: {', '.join(_down(place) for place in down)})" if down else ""
-        problem = f"{least} of {_count(len(self.there))} must stay ready and {len(ready)} {'is' if len(ready) == 1 else 'are'}{names}"
-        first = [place.host for place in down if place in chosen]
+        problem = f"{quorum.least} of {_count(len(quorum.places))} must stay ready and {ready} {'is' if ready == 1 else 'are'}{names}"
+        first = [place.host for place in down if own and place in chosen]
         remedies = ["bring them back first"] if down else []
         remedies += [f"change them first: -e rollout_hosts={','.join(first)}"] if first else []
-        problem = f"{problem}, so {blocked.host} cannot be taken out of service"
-        return Mistake(f"{self.path}.min_available", problem, "; or ".join([*remedies, "lower it"]))
+        problem += f", so {blocked.host} cannot be taken out of service" + ("" if own else f", which it is while {self.service} restarts")
+        return Mistake(quorum.path, problem, "; or ".join([*remedies, "lower it"]))
+
+
+def _quorum(places: Sequence[Place], takes: Collection[str], nearly_ready: Collection[str] = ()) -> Quorum:
+    """Return what must stay ready of a service while hosts are taken out; ``nearly_ready`` count as if they were."""
+    there = [place for place in places if not place.skipped]
+    wish = places[0].wanted["min_available"]
+    # Without a wish, a --limit says which hosts count: whoever names one host may restart it.
+    counted = there if wish is not None else [place for place in there if place.look is not None]
+    ready = {place.host for place in there if place.ready or place.host in nearly_ready}
+    return Quorum(places[0].service, wish, counted, ready, takes)
 
 
 def batch_places(
-    places: Sequence[Place], ready: Collection[str], least: int, canaries: int, sizes: Mapping[str, int]
-) -> tuple[list[list[Place]], Place | None]:
-    """Return places in batches, and the first one for which there is no room (None: there is for all).
+    places: Sequence[Place], quorums: Sequence[Quorum], canaries: int, sizes: Mapping[str, int]
+) -> tuple[list[list[Place]], tuple[Place, Quorum] | None]:
+    """Return places in batches, and the first one for which there is no room, with the quorum that has none (None: there is for all).
 
     The first ``canaries`` go by themselves, then one tier after the other, ``sizes`` (by tier) at a time; never so many that
-    fewer than ``least`` hosts would be ready. Hosts that are not ready take nothing away, and add one when they are done.
+    a quorum would not be met. Hosts that are not ready take nothing away. When they are done, they add one to the first quorum, which is
+    the service's own; what stops along with it is afterwards as it was.
     """
     batches: list[list[Place]] = []
-    left, serving, spared = list(places), set(ready), canaries
+    left, spared = list(places), canaries
+    serving = [set(quorum.ready) for quorum in quorums]
     while left:
         limit = spared or sizes[left[0].tier]
-        room = len(serving) - least
         batch: list[Place] = []
+        lacking: Quorum | None = None
         for place in left[:limit]:
             other_tier = not spared and place.tier != left[0].tier
-            if other_tier or (place.host in serving and room <= 0):
+            lacking = _lacking([*batch, place], quorums, serving)
+            if other_tier or lacking:
                 break
-            room -= place.host in serving
             batch.append(place)
         if not batch:
-            return batches, left[0]
+            return batches, (left[0], lacking) if lacking else None
         batches.append(batch)
         left, spared = left[len(batch) :], max(0, spared - len(batch))
-        serving.update(place.host for place in batch)
+        serving[0].update(place.host for place in batch)
     return batches, None
+
+
+def _lacking(batch: Sequence[Place], quorums: Sequence[Quorum], serving: Sequence[Collection[str]]) -> Quorum | None:
+    """Return the first quorum that the last place of a batch would break."""
+    for quorum, ready in zip(quorums, serving):
+        taken = [place.host for place in batch if place.host in ready and place.host in quorum.takes]
+        if batch[-1].host in taken and len(ready) - len(taken) < quorum.least:
+            return quorum
+    return None
 
 
 def _row(place: Place, change: Change, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -612,6 +689,8 @@ def _note(place: Place, change: Change) -> str:
     """Return what a person should know of a row before it begins; empty for nothing."""
     last = place.transaction
     notes = [] if place.ready else ["not ready now"]
+    if place.along and change.kind != "reload":
+        notes.append(f"with it, {', '.join(place.along)} {'stops and starts' if len(place.along) == 1 else 'stop and start'}")
     if (last.get("outcome"), last.get("to")) == (transaction.ROLLED_BACK, change.new):
         notes.append(f"{change.new} was rolled back here before ({last.get('failed') or last.get('said') or 'see hearthctl status'})")
     return "; ".join(notes)

@@ -73,11 +73,15 @@ def _down(row: Mapping[str, Any]) -> str:
 
 def _arithmetic(plan: Mapping[str, Any]) -> Iterator[str]:
     for service in dict.fromkeys(row["service"] for row in plan["rows"]):
-        one = plan["arithmetic"][service]
-        yield (
-            f"{service}: {one['ready']} of {one['hosts']} host{'' if one['hosts'] == 1 else 's'} ready, {one['min_available']} must stay so "
-            f"({one['because']}); {one['batch'] or 'none'} at a time"
-        )
+        own = plan["arithmetic"][service]
+        yield f"{service}: {_must_stay(own)}; {own['batch'] or 'none'} at a time"
+        for name, one in own["along"].items():
+            yield f"{name}, which stops with {service}: {_must_stay(one)}"
+
+
+def _must_stay(one: Mapping[str, Any]) -> str:
+    hosts = f"{one['hosts']} host{'' if one['hosts'] == 1 else 's'}"
+    return f"{one['ready']} of {hosts} ready, {one['min_available']} must stay so ({one['because']})"
 
 
 def _expected(plan: Mapping[str, Any]) -> str:

@@ -94,7 +94,9 @@ def _slices(name: str, addresses: list[str], joined: Mapping[str, Any], inputs: 
         ),
         "drill": drill_slice.nothing(),  # until the whole fleet is known
         "preflight": attempt(_preflight, joined, inputs["preflight"], addresses, mistakes),
-        "rollout": readable(attempt(rollout, services[one["service"]], files[one["service"]], one) for one in readable(value_at(unit, "units"))),
+        "rollout": readable(
+            attempt(rollout, services[one["service"]], files[one["service"]], one, services) for one in readable(value_at(unit, "units"))
+        ),
     }
 
 
@@ -594,11 +596,14 @@ def _read_input(parse: Callable[[Any], int], value: Any, path: str, mistakes: li
     return Scalar("", parse).read(value, path, mistakes)
 
 
-def rollout(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: Mapping[str, Any]) -> dict[str, Any]:
+def rollout(
+    spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: Mapping[str, Any], services: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return all that starting, restarting and upgrading a service needs to know; ``rollout_plan`` makes orders of it.
 
     ``files`` are the service's config files and secrets, ``unit`` its unit, as their roles get them. They are named here with
-    their digests, the unit last; ``running`` names those that the daemon has read when it runs.
+    their digests, the unit last; ``running`` names those that the daemon has read when it runs. ``along`` names those of the host's
+    ``services`` that stop whenever this one does.
     """
     unit_entry = unit_marks.entry(unit)
     return {
@@ -614,6 +619,7 @@ def rollout(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: M
         "group": spec["account"]["group"],
         "files": [{key: file[key] for key in ("path", "owner", "group", "mode", "sha256")} for file in (*files, unit_entry)],
         "running": [*unit["stamp"], unit_entry["path"]],
+        "along": stopping_along(spec["name"], services),
         "databases": backup_spec.databases_of(spec),
         "backup_command": (spec["backup"] or {}).get("command", []),
         "drain": spec["drain"],
@@ -622,3 +628,14 @@ def rollout(spec: Mapping[str, Any], files: Iterable[Mapping[str, Any]], unit: M
         "min_available": spec["min_available"],
         **spec["rollout"],
     }
+
+
+def stopping_along(service: str, services: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return those of a host's services that stop whenever ``service`` does, as they require it, or one that does; sorted."""
+    found: set[str] = set()
+    due = {service}
+    while due:
+        units = {services[name]["unit"]["name"] for name in due}
+        due = {name for name, spec in services.items() if units & set(spec["unit"]["requires"])} - found - {service}
+        found |= due
+    return sorted(found)

@@ -199,7 +199,22 @@ def icnd_slice(**described: Any) -> dict[str, Any]:
     files = slices.config_paths(one, slices.Sources(str, str, str), mistakes)
     [unit] = slices.unit_slice({"icnd": one}, {"icnd": files}, {"unit_exposure_max": 1.5}, mistakes)["units"]
     assert mistakes == []
-    return slices.rollout(one, files, unit)
+    return slices.rollout(one, files, unit, {one["name"]: one})
+
+
+@pytest.mark.parametrize(
+    ("required", "along"),
+    [
+        pytest.param({}, [], id="nothing"),
+        pytest.param({"gateway": ["icnd.service"]}, ["gateway"], id="what-requires-it"),
+        pytest.param({"gateway": ["icnd.service"], "board": ["gateway.service"]}, ["board", "gateway"], id="and-what-requires-that"),
+        pytest.param({"icnd": ["gateway.service"]}, [], id="not-what-it-requires"),
+        pytest.param({"gateway": ["icnd.service", "board.service"], "board": ["gateway.service"]}, ["board", "gateway"], id="a-circle"),
+    ],
+)
+def test_what_stops_along_with_a_service(required: dict[str, list[str]], along: list[str]) -> None:
+    services = {name: {"unit": {"name": f"{name}.service", "requires": required.get(name, [])}} for name in ("icnd", "gateway", "board")}
+    assert slices.stopping_along("icnd", services) == along
 
 
 def test_the_slice_names_all_files_with_their_digests_and_none_of_their_contents() -> None:

@@ -34,7 +34,7 @@ def wanted(service: str = "icnd", **described: Any) -> dict[str, Any]:
     spec = joined["relay1"]["services"][service]
     files = [{"path": "/etc/icn/config.toml", "owner": "root", "group": "icnd", "mode": "0640", "sha256": fleets.DIGEST, "content": "a = 1\n"}]
     unit = {"service": service, "name": f"{service}.service", "sha256": fleets.DIGEST, "stamp": ["/etc/icn/config.toml"]}
-    return slices.rollout(spec, files, unit)
+    return slices.rollout(spec, files, unit, joined["relay1"]["services"])
 
 
 class Lab:
@@ -70,6 +70,12 @@ class Lab:
         for spec in self.specs.values():
             for one in spec["rollout"]:
                 one.update(changes)
+        return self
+
+    def requires(self, service: str, required: str) -> Lab:
+        """Have a service stop along with another one, wherever both are."""
+        for spec in self.specs.values():
+            next(one for one in spec["rollout"] if one["service"] == required)["along"].append(service)
         return self
 
     def off(self, host: str) -> Lab:
@@ -413,16 +419,23 @@ def test_f42_by_default_a_limit_says_which_hosts_count() -> None:
     ],
 )
 def test_f42_the_gate_counts_who_is_ready_just_before_a_batch(batch: list[str], ready: list[str], problem: str) -> None:
-    said = rollout_plan.gate(Lab().plan(), {"service": "icnd", "hosts": batch}, ready)
+    said = rollout_plan.gate(Lab().plan(), {"service": "icnd", "hosts": batch}, {"icnd": ready})
     assert problem in said
     assert bool(said) is bool(problem)
 
 
 def test_f42_what_a_host_is_asked_before_a_batch_is_what_the_module_takes() -> None:
     lab = Lab(services=("icnd", "gatewayd"))
-    questions = rollouts.rollout_questions(lab.specs["relay1"]["rollout"], "icnd")
+
+    def asked_of(slice_of: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        planned = lab.plan()
+        return rollouts.rollout_questions(slice_of, planned, next(batch for batch in planned["batches"] if batch["service"] == "icnd"))
+
+    questions = asked_of(lab.specs["relay1"]["rollout"])
     assert [(one["service"], one["unit"]) for one in questions] == [("icnd", "icnd.service")]
-    assert rollouts.rollout_questions(lab.specs["relay1"]["rollout"], "elsewhere") == []
+    assert asked_of([]) == [], "nothing about what is not placed there"
+    lab.requires("gatewayd", "icnd")
+    assert [one["service"] for one in asked_of(lab.specs["relay1"]["rollout"])] == ["icnd", "gatewayd"]
     spec = {"services": {"type": "list", "elements": "dict", "options": readiness.SERVICE}}
     assert ArgumentSpecValidator(spec).validate({"services": questions}).error_messages == []
 
@@ -440,6 +453,68 @@ def test_f42_only_a_ready_answer_counts_for_the_gate() -> None:
     assert "relay2: the module broke" in rollouts.rollout_gate(
         Lab().plan(), {"service": "icnd", "hosts": ["relay1"]}, {"relay2": {"msg": "the module broke"}}
     )
+
+
+# What stops along with a service
+
+
+def paired(**settings: Any) -> Lab:
+    """Return three hosts with a gateway that requires icnd."""
+    lab = Lab({"relay1": "tier1", "relay2": "tier1", "relay3": "tier1"}, services=("icnd", "gatewayd"), **settings)
+    return lab.requires("gatewayd", "icnd")
+
+
+ICND = Settings(services=["icnd"])
+
+
+def test_f42_what_stops_along_keeps_its_minimum_too() -> None:
+    lab = paired().set(batch="100%", canary=0, min_available=0)
+    assert lab.batches(ICND) == [["relay1", "relay2", "relay3"]]
+    for spec in lab.specs.values():
+        next(one for one in spec["rollout"] if one["service"] == "gatewayd")["min_available"] = 2
+    assert lab.batches(ICND) == [["relay1"], ["relay2"], ["relay3"]]
+
+
+def test_f42_a_peer_of_what_stops_along_is_down() -> None:
+    lab = paired().runs("relay3", "0.2.0", service="gatewayd", state="failed", ready=False)
+    assert lab.mistakes(ICND) == [
+        "fleet_services.gatewayd.min_available: 2 of 3 hosts must stay ready and 2 are (not ready: relay3, failed), "
+        "so relay1 cannot be taken out of service, which it is while icnd restarts\n"
+        "  → bring them back first; or lower it"
+    ]
+    assert lab.batches(Settings(services=["icnd"], hosts=["relay3"])) == [["relay3"]], "it takes nothing away there"
+
+
+def test_f42_a_reload_stops_nothing_along() -> None:
+    lab = paired().runs("relay3", "0.2.0", service="gatewayd", ready=False)
+    for host in lab.specs:
+        lab.runs(host, "0.3.0").pending(host, "reload")
+    assert lab.batches(ICND) == [["relay1"], ["relay2"], ["relay3"]]
+
+
+@pytest.mark.parametrize(
+    ("ready", "problem"),
+    [
+        pytest.param({"icnd": ["relay1", "relay2", "relay3"], "gatewayd": ["relay1", "relay2", "relay3"]}, "", id="all-ready"),
+        pytest.param(
+            {"icnd": ["relay1", "relay2", "relay3"], "gatewayd": ["relay1", "relay2"]},
+            "gatewayd, which stops with icnd: while relay1 is out of service, 1 of 3 hosts would be ready (relay2), and 2 must be; "
+            "not ready now: relay3\n  → bring these back first, then run the same command again; or lower fleet_services.gatewayd.min_available",
+            id="a-peer-is-down",
+        ),
+        pytest.param({"icnd": ["relay1", "relay2", "relay3"], "gatewayd": ["relay2"]}, "", id="it-does-not-run-there-anyway"),
+        pytest.param({"icnd": ["relay1", "relay2", "relay3"]}, "", id="it-runs-nowhere"),
+    ],
+)
+def test_f42_the_gate_counts_what_stops_along(ready: dict[str, list[str]], problem: str) -> None:
+    planned = paired().plan(ICND)
+    assert rollout_plan.gate(planned, planned["batches"][0], ready) == problem
+
+
+def test_the_plan_says_what_stops_along() -> None:
+    text = rollout_plan_text.render(paired().plan(ICND))
+    assert "with it, gatewayd stops and starts" in " ".join(text.split())
+    assert "gatewayd, which stops with icnd: 3 of 3 hosts ready, 2 must stay so (by default)" in text
 
 
 # Transactions that are there already
@@ -685,6 +760,8 @@ def random_lab(seed: int) -> tuple[Lab, Settings]:
     dice = random.Random(seed)
     hosts = {f"{tier or 'host'}-{number}": tier for tier in ("tier2", "tier1", "tier0", "") for number in range(dice.randint(0, 4))}
     lab = Lab(hosts or {"relay1": "tier1"}, services=("icnd", "gatewayd") if dice.random() < 0.3 else ("icnd",))
+    if len(next(iter(lab.specs.values()))["rollout"]) > 1 and dice.random() < 0.5:
+        lab.requires("gatewayd", "icnd")
     lab.set(
         canary=dice.randint(0, 3),
         batch=dice.choice([1, 2, 3, "10%", "50%", "100%"]),
@@ -693,6 +770,8 @@ def random_lab(seed: int) -> tuple[Lab, Settings]:
         promote=dice.choice(["auto", "auto", "manual"]),
     )
     for host in lab.specs:
+        if "gatewayd" in lab.looks[host]["plan"]["services"] and dice.random() < 0.2:
+            lab.runs(host, "0.3.0", service="gatewayd", ready=False)
         if dice.random() < 0.2:
             lab.runs(host, "0.2.0", ready=False, state=dice.choice(["active", "failed"]))
         elif dice.random() < 0.2:
@@ -707,21 +786,26 @@ def test_whatever_the_fleet_is_like(seed: int) -> None:
     lab, settings = random_lab(seed)
     planned = lab.plan(settings)
     assert planned == lab.plan(settings), "a plan depends on nothing else"
+    services = {one["service"] for spec in lab.specs.values() for one in spec["rollout"]}
+    all_ready = {
+        service: {host for host, look in lab.looks.items() if "plan" in look and look["plan"]["services"][service]["ready"]} for service in services
+    }
     for service, numbers in planned["arithmetic"].items():
-        ready = {host for host, look in lab.looks.items() if "plan" in look and look["plan"]["services"][service]["ready"]}
-        assert numbers["ready"] == len(ready)
+        ready = {name: set(hosts) for name, hosts in all_ready.items()}
+        assert numbers["ready"] == len(ready[service])
         batches = [batch for batch in planned["batches"] if batch["service"] == service]
         turns = [host for batch in batches for host in batch["hosts"]]
         assert len(turns) == len(set(turns)), "each host once"
         levels = [lab.specs[host]["host"]["order"] for host in turns]
         assert levels == sorted(levels, reverse=True), "tiers from the edge inwards"
         for batch in batches:
-            taken = ready & set(batch["hosts"])
-            assert not taken or len(ready - taken) >= numbers["min_available"]
+            for name, one in rollout_plan.concerned(planned, batch).items():
+                taken = ready[name] & set(batch["hosts"])
+                assert not taken or len(ready[name] - taken) >= one["min_available"]
             assert rollout_plan.gate(planned, batch, ready) == "", "what is planned passes its gate when nothing changes"
             if not batch["canary"]:
                 assert len({lab.specs[host]["host"]["tier"] for host in batch["hosts"]}) == 1
-            ready |= set(batch["hosts"])
+            ready[service] |= set(batch["hosts"])
         if not planned["mistakes"]:
             left_out = {one["host"] for sort in ("held", "skipped") for one in planned[sort] if one["service"] == service}
             old = {host for host, look in lab.looks.items() if "plan" in look and look["plan"]["services"][service]["release"] == "0.2.0"}
