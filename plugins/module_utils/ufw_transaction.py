@@ -362,7 +362,10 @@ def commit(token: str, peer: Connection | None) -> None:
     if state["token"] != token:
         raise FleetError("another run has begun a change of this firewall meanwhile; this one was reverted before")
     if peer and state["peer"] == list(peer[:2]):
-        raise FleetError("the call that should confirm came through the connection that made the change, so it proves nothing")
+        raise FleetError(
+            "the call that should confirm came through the connection that made the change, so it proves nothing\n"
+            "  → what keeps connections open for itself, as Mitogen does, is not for this: strategy: ansible.builtin.linear, in the play"
+        )
     changed = sorted(name for name, text in state["before"].items() if read(f"/{name}") != text)
     if changed:
         raise FleetError(f"somebody changed {', '.join('/' + name for name in changed)} meanwhile; run again to take that into account")

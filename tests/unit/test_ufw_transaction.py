@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.hearth.fleet.plugins.action.ufw_ruleset import GRACE_SECONDS, attempts
 from ansible_collections.hearth.fleet.plugins.module_utils import ufw_transaction as transaction
+from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 from ansible_collections.hearth.fleet.plugins.module_utils.programs import Said
 
 RULES = ["etc/ufw/user.rules", "etc/ufw/user6.rules", "etc/ufw/after.rules", "etc/ufw/after6.rules"]
@@ -118,6 +119,13 @@ def test_f48_a_run_reverts_its_own_change_alone(tmp_path: Path, present: str, to
     told = subprocess.run(["sh", "-c", script, "revert", token], text=True, capture_output=True, check=True)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == left
     assert ("stop" in told.stdout) == (not left and present != "committing")
+
+
+def test_f48_the_connection_that_made_a_change_confirms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state.json").write_text(json.dumps({"token": "mine", "peer": ["192.0.2.7", 50022], "before": {}}))
+    monkeypatch.setattr(transaction, "PENDING", tmp_path)
+    with pytest.raises(FleetError, match="Mitogen.*strategy: ansible.builtin.linear"):
+        transaction.commit("mine", transaction.Connection("192.0.2.7", 50022, "192.0.2.1", 22, "eth0"))
 
 
 def test_f48_attempts_span_the_deadline_and_spare_the_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
