@@ -113,8 +113,7 @@ integration: lab second-lab artifacts lane-fleet lane-rollouts lane-relay1 lane-
 lane-without-hosts: ## what fills the pauses of the lanes that wait for hosts
 	nice $(MAKE) lint unit sanity
 
-lane-roles:
-	molecule test --all
+lane-roles: molecule
 	$(MAKE) lane-rollouts
 
 lane-rollouts: artifacts

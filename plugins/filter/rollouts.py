@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.hearth.fleet.plugins.module_utils import rollout_plan
+from ansible_collections.hearth.fleet.plugins.module_utils import rollout_batches, rollout_plan
 
 
 def rollout_tasks(planned: Mapping[str, Any], host: str, specs: Mapping[str, Any], rollout: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def _of(slices: list[dict[str, Any]], service: str) -> dict[str, Any]:
 
 def rollout_questions(slices: list[Mapping[str, Any]], planned: Mapping[str, Any], batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what ``hearth.fleet.readiness`` is to ask of a host before a batch: about what the batch takes out of use and is placed there."""
-    services = rollout_plan.concerned(dict(planned), batch)
+    services = rollout_batches.concerned(planned, batch)
     return [{"service": one["service"], "unit": one["unit"], "ready": one["health"]["ready"]} for one in slices if one["service"] in services]
 
 
@@ -46,9 +46,9 @@ def rollout_gate(planned: Mapping[str, Any], batch: Mapping[str, Any], answers: 
     services = {host: answer.get("services") or {} for host, answer in answers.items()}
     ready = {
         service: [host for host, found in services.items() if found.get(service, {}).get("ready")]
-        for service in rollout_plan.concerned(dict(planned), batch)
+        for service in rollout_batches.concerned(planned, batch)
     }
-    return rollout_plan.gate(dict(planned), batch, ready)
+    return rollout_batches.gate(planned, batch, ready)
 
 
 class FilterModule:

@@ -19,6 +19,8 @@ from typing import Any
 from ansible_collections.hearth.fleet.plugins.module_utils import rollout_look, transaction, versions
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import Mistake, join_path
 from ansible_collections.hearth.fleet.plugins.module_utils.quantities import part_of
+from ansible_collections.hearth.fleet.plugins.module_utils.rollout_batches import Quorum, batch_places, quorum_of
+from ansible_collections.hearth.fleet.plugins.module_utils.rollout_place import Place
 from ansible_collections.hearth.fleet.plugins.module_utils.schema import suggest
 
 Plan = dict[str, Any]
@@ -51,64 +53,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Place:
-    """One service on one host: what is wanted there (its rollout slice), and what the host's look found."""
-
-    service: str
-    host: str
-    tier: str
-    wanted: Mapping[str, Any]
-    look: Mapping[str, Any] | None
-    skip_offline: bool
-
-    @property
-    def plan(self) -> Mapping[str, Any]:
-        """What the look made of the host; empty where there was none."""
-        return (self.look or {}).get("plan") or {}
-
-    @property
-    def seen(self) -> Mapping[str, Any]:
-        """The state of the service; empty where it was not seen."""
-        found: Mapping[str, Any] = self.plan.get("services", {}).get(self.service) or {}
-        return found
-
-    @property
-    def skipped(self) -> bool:
-        """Whether the host is off, and its tier takes that for normal."""
-        return self.skip_offline and bool((self.look or {}).get("away"))
-
-    @property
-    def ready(self) -> bool:
-        """Whether the service serves there now."""
-        return bool(self.seen.get("ready", self.seen.get("state") == "active"))
-
-    @property
-    def running(self) -> str:
-        """The version that runs there, or would be started; empty for none."""
-        return str(self.seen.get("release") or "")
-
-    @property
-    def along(self) -> Sequence[str]:
-        """The services of the host that stop whenever this one does."""
-        found: Sequence[str] = self.wanted["along"]
-        return found
-
-    @property
-    def transaction(self) -> Mapping[str, Any]:
-        """The state of the service's last transaction there; empty for none."""
-        return self.seen.get("transaction") or {}
-
-    @property
-    def restore(self) -> Mapping[str, Any]:
-        """The restore that has the service there; empty for none."""
-        return self.seen.get("restore") or {}
-
-    def reasons(self, area: str) -> list[str]:
-        """Return the reasons of the look's differences of this service in one area."""
-        return [one["reason"] for one in self.plan.get(area, ()) if one["service"] == self.service]
-
-
-@dataclass(frozen=True)
 class Change:
     """What is to happen to a service on a host: an order's kind, from which version to which, and why."""
 
@@ -116,41 +60,6 @@ class Change:
     old: str
     new: str
     reasons: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Quorum:
-    """How many hosts of a service must stay ready: of the one that is rolled out, or of one that stops along with it.
-
-    ``places`` are those that count, ``ready`` the hosts where it serves now, ``takes`` those where the rollout takes it out of service.
-    """
-
-    service: str
-    wish: int | str | None
-    places: Sequence[Place]
-    ready: Collection[str]
-    takes: Collection[str]
-
-    @property
-    def least(self) -> int:
-        """How many hosts must stay ready."""
-        return least_available(self.wish, len(self.places))
-
-    @property
-    def path(self) -> str:
-        """Where in the inventory somebody says so, or may."""
-        return join_path("fleet_services", self.service) + ".min_available"
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it as a plan has it."""
-        return {
-            "hosts": len(self.places),
-            "ready": len(self.ready),
-            "min_available": self.least,
-            "because": "by default" if self.wish is None else f"{self.path}: {self.wish}",
-            "names": [place.host for place in self.places],
-            "takes": sorted(self.takes),
-        }
 
 
 @dataclass
@@ -226,43 +135,6 @@ def digest(wanted: Any) -> str:
 def rows_of(rows: Iterable[Mapping[str, Any]], batch: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the rows of one batch."""
     return [row for row in rows if (row["service"], row["batch"]) == (batch["service"], batch["number"])]
-
-
-def least_available(min_available: int | str | None, hosts: int) -> int:
-    """Return how many of ``hosts`` must stay ready. Without a wish: none of one, one of two, else more than half."""
-    if min_available is None:
-        return hosts // 2 if hosts < 3 else hosts // 2 + 1
-    return part_of(hosts, min_available, up=True)
-
-
-def concerned(planned: Plan, batch: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the arithmetic of the services that a batch takes out of use: its own, and those that stop along with it."""
-    own = planned["arithmetic"][batch["service"]]
-    return {batch["service"]: own, **own["along"]}
-
-
-def gate(planned: Plan, batch: Mapping[str, Any], ready_now: Mapping[str, Collection[str]]) -> str:
-    """Return why a batch must not begin now; empty when it may. ``ready_now`` names the hosts where each service ``concerned`` is ready.
-
-    Hosts of the batch that are down already take nothing away.
-    """
-    refusals = [_refusal(service, one, batch, ready_now.get(service, ())) for service, one in concerned(planned, batch).items()]
-    return "\n".join(filter(None, refusals))
-
-
-def _refusal(service: str, arithmetic: Mapping[str, Any], batch: Mapping[str, Any], ready_now: Collection[str]) -> str:
-    taken = [host for host in batch["hosts"] if host in ready_now and host in arithmetic["takes"]]
-    left = sorted(set(ready_now) - set(taken))
-    if not taken or len(left) >= arithmetic["min_available"]:
-        return ""
-    others = [name for name in arithmetic["names"] if name not in ready_now and name not in batch["hosts"]]
-    down = f"; not ready now: {', '.join(others)}" if others else ""
-    along = "" if service == batch["service"] else f", which stops with {batch['service']}"
-    return (
-        f"{service}{along}: while {', '.join(taken)} {'is' if len(taken) == 1 else 'are'} out of service, {len(left)} of "
-        f"{arithmetic['hosts']} hosts would be ready ({', '.join(left) or 'none'}), and {arithmetic['min_available']} must be{down}\n"
-        f"  → bring these back first, then run the same command again; or lower {join_path('fleet_services', service)}.min_available"
-    )
 
 
 def order(planned: Plan, batch: Mapping[str, Any], host: str, wanted: Mapping[str, Any], run: Mapping[str, str]) -> dict[str, Any]:
@@ -571,13 +443,13 @@ class _Service:
             self.rows += [_row(place, changes[place.host], about) for place in batch]
 
     def _quorum(self) -> Quorum:
-        return _quorum(self.all, [place.host for place in self.all], self.under_way)
+        return quorum_of(self.all, [place.host for place in self.all], self.under_way)
 
     def _quorums_along(self, chosen: list[Place], changes: Mapping[str, Change]) -> list[Quorum]:
         """Return what must stay ready of the services that stop along with this one. A reload stops nothing."""
         stopping = [place for place in chosen if changes[place.host].kind != "reload"]
         names = dict.fromkeys(name for place in stopping for name in place.along)
-        return [_quorum(self.placed[name], [place.host for place in stopping if name in place.along]) for name in names]
+        return [quorum_of(self.placed[name], [place.host for place in stopping if name in place.along]) for name in names]
 
     def _sizes(self) -> dict[str, int]:
         """Return the size of a batch in each tier."""
@@ -596,55 +468,6 @@ class _Service:
         remedies += [f"change them first: -e rollout_hosts={','.join(first)}"] if first else []
         problem += f", so {blocked.host} cannot be taken out of service" + ("" if own else f", which it is while {self.service} restarts")
         return Mistake(quorum.path, problem, "; or ".join([*remedies, "lower it"]))
-
-
-def _quorum(places: Sequence[Place], takes: Collection[str], nearly_ready: Collection[str] = ()) -> Quorum:
-    """Return what must stay ready of a service while hosts are taken out; ``nearly_ready`` count as if they were."""
-    there = [place for place in places if not place.skipped]
-    wish = places[0].wanted["min_available"]
-    # Without a wish, a --limit says which hosts count: whoever names one host may restart it.
-    counted = there if wish is not None else [place for place in there if place.look is not None]
-    ready = {place.host for place in there if place.ready or place.host in nearly_ready}
-    return Quorum(places[0].service, wish, counted, ready, takes)
-
-
-def batch_places(
-    places: Sequence[Place], quorums: Sequence[Quorum], canaries: int, sizes: Mapping[str, int]
-) -> tuple[list[list[Place]], tuple[Place, Quorum] | None]:
-    """Return places in batches, and the first one for which there is no room, with the quorum that has none (None: there is for all).
-
-    The first ``canaries`` go by themselves, then one tier after the other, ``sizes`` (by tier) at a time; never so many that
-    a quorum would not be met. Hosts that are not ready take nothing away. When they are done, they add one to the first quorum, which is
-    the service's own; what stops along with it is afterwards as it was.
-    """
-    batches: list[list[Place]] = []
-    left, spared = list(places), canaries
-    serving = [set(quorum.ready) for quorum in quorums]
-    while left:
-        limit = spared or sizes[left[0].tier]
-        batch: list[Place] = []
-        lacking: Quorum | None = None
-        for place in left[:limit]:
-            other_tier = not spared and place.tier != left[0].tier
-            lacking = _lacking([*batch, place], quorums, serving)
-            if other_tier or lacking:
-                break
-            batch.append(place)
-        if not batch:
-            return batches, (left[0], lacking) if lacking else None
-        batches.append(batch)
-        left, spared = left[len(batch) :], max(0, spared - len(batch))
-        serving[0].update(place.host for place in batch)
-    return batches, None
-
-
-def _lacking(batch: Sequence[Place], quorums: Sequence[Quorum], serving: Sequence[Collection[str]]) -> Quorum | None:
-    """Return the first quorum that the last place of a batch would break."""
-    for quorum, ready in zip(quorums, serving):
-        taken = [place.host for place in batch if place.host in ready and place.host in quorum.takes]
-        if batch[-1].host in taken and len(ready) - len(taken) < quorum.least:
-            return quorum
-    return None
 
 
 def _row(place: Place, change: Change, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.hearth.fleet.plugins.action.rollout_plan import asked
 from ansible_collections.hearth.fleet.plugins.filter import rollouts
-from ansible_collections.hearth.fleet.plugins.module_utils import rollout_plan, rollout_plan_text, slices, transaction
+from ansible_collections.hearth.fleet.plugins.module_utils import rollout_batches, rollout_plan, rollout_plan_text, slices, transaction
 from ansible_collections.hearth.fleet.plugins.module_utils.rollout_plan import Settings
 from ansible_collections.hearth.fleet.plugins.modules import readiness
 from ansible_collections.hearth.fleet.plugins.modules.transaction import candidates
@@ -360,12 +360,12 @@ def test_f45_an_unreachable_host_stops_the_rollout_before_it_begins() -> None:
 
 @pytest.mark.parametrize(("hosts", "least"), [(1, 0), (2, 1), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)])
 def test_min_available_is_by_default_more_than_half(hosts: int, least: int) -> None:
-    assert rollout_plan.least_available(None, hosts) == least
+    assert rollout_batches.least_available(None, hosts) == least
 
 
 @pytest.mark.parametrize(("wish", "least"), [(0, 0), (3, 3), ("50%", 3), ("51%", 3), ("67%", 4), ("100%", 5)])
 def test_min_available_as_a_share_is_rounded_up(wish: Any, least: int) -> None:
-    assert rollout_plan.least_available(wish, 5) == least
+    assert rollout_batches.least_available(wish, 5) == least
 
 
 def test_a_single_host_is_restarted() -> None:
@@ -419,7 +419,7 @@ def test_f42_by_default_a_limit_says_which_hosts_count() -> None:
     ],
 )
 def test_f42_the_gate_counts_who_is_ready_just_before_a_batch(batch: list[str], ready: list[str], problem: str) -> None:
-    said = rollout_plan.gate(Lab().plan(), {"service": "icnd", "hosts": batch}, {"icnd": ready})
+    said = rollout_batches.gate(Lab().plan(), {"service": "icnd", "hosts": batch}, {"icnd": ready})
     assert problem in said
     assert bool(said) is bool(problem)
 
@@ -508,7 +508,7 @@ def test_f42_a_reload_stops_nothing_along() -> None:
 )
 def test_f42_the_gate_counts_what_stops_along(ready: dict[str, list[str]], problem: str) -> None:
     planned = paired().plan(ICND)
-    assert rollout_plan.gate(planned, planned["batches"][0], ready) == problem
+    assert rollout_batches.gate(planned, planned["batches"][0], ready) == problem
 
 
 def test_the_plan_says_what_stops_along() -> None:
@@ -799,10 +799,10 @@ def test_whatever_the_fleet_is_like(seed: int) -> None:
         levels = [lab.specs[host]["host"]["order"] for host in turns]
         assert levels == sorted(levels, reverse=True), "tiers from the edge inwards"
         for batch in batches:
-            for name, one in rollout_plan.concerned(planned, batch).items():
+            for name, one in rollout_batches.concerned(planned, batch).items():
                 taken = ready[name] & set(batch["hosts"])
                 assert not taken or len(ready[name] - taken) >= one["min_available"]
-            assert rollout_plan.gate(planned, batch, ready) == "", "what is planned passes its gate when nothing changes"
+            assert rollout_batches.gate(planned, batch, ready) == "", "what is planned passes its gate when nothing changes"
             if not batch["canary"]:
                 assert len({lab.specs[host]["host"]["tier"] for host in batch["hosts"]}) == 1
             ready[service] |= set(batch["hosts"])

@@ -124,7 +124,7 @@ def test_f48_a_run_reverts_its_own_change_alone(tmp_path: Path, present: str, to
 def test_f48_the_connection_that_made_a_change_confirms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state.json").write_text(json.dumps({"token": "mine", "peer": ["192.0.2.7", 50022], "before": {}}))
     monkeypatch.setattr(transaction, "PENDING", tmp_path)
-    with pytest.raises(FleetError, match="Mitogen.*strategy: ansible.builtin.linear"):
+    with pytest.raises(FleetError, match="Mitogen"):
         transaction.commit("mine", transaction.Connection("192.0.2.7", 50022, "192.0.2.1", 22, "eth0"))
 
 
