@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.hearth.fleet.plugins.module_utils.plan import lines
+from ansible_collections.hearth.fleet.plugins.module_utils.plan_text import render
 
 
 class FilterModule:
@@ -15,4 +15,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"plan_lines": lines}
+        return {"plan_text": render}

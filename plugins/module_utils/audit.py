@@ -18,7 +18,8 @@ from typing import Any
 from ansible_collections.hearth.fleet.plugins.module_utils import host_facts, wrapped_table
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import words_of_ssh
 from ansible_collections.hearth.fleet.plugins.module_utils.exposure import is_loopback
-from ansible_collections.hearth.fleet.plugins.module_utils.plan import AREAS, summed
+from ansible_collections.hearth.fleet.plugins.module_utils.plan import AREAS
+from ansible_collections.hearth.fleet.plugins.module_utils.plan_text import summed
 
 FAIL, WARN = "fail", "warn"
 

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +16,6 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
     backup_area,
     bootstrap,
     drill_area,
-    host_tools,
     paths,
     preflight,
     releases,
@@ -30,7 +27,6 @@ from ansible_collections.hearth.fleet.plugins.module_utils import (
 from ansible_collections.hearth.fleet.plugins.module_utils.difference import Difference
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import FleetError
 
-_RULE = re.compile(r"(?P<before>(?:IPv[46] only: )?(?:allow|deny|limit|reject) .* from )(?P<source>\S+)(?P<after>.*)")
 AREAS = ("account", "release", "config", "unit", "firewall", "backup", "drill")
 """The roles that bring a host to its desired state, in the order in which they act."""
 
@@ -110,42 +106,6 @@ def _differences(
         "backup": backup_area.diff(wanted["backup"], observed["backup"]),
         "drill": drill_area.diff(wanted["drill"], observed["drill"]),
     }
-
-
-def lines(planned: Mapping[str, Any]) -> list[str]:
-    """Return the plan as one line for each difference, in the order in which roles act, for a person to read."""
-    said = [f"{area}: {one['item']}: {one['reason']}" for area in AREAS for one in summed(planned[area])]
-    said += [f"{one['action']}: {one['item']}: {one['reason']}" for one in planned["rollout"]]
-    said += [f"then {one['action']}: {one['item']}: {one['reason']}" for one in planned["follows"]]
-    said += [f"waits for a rollout: {one['item']}: {one['reason']}" for one in planned["staged"]]
-    said += [f"waits: {one['item']}: {one['reason']}" for one in planned["waits"]]
-    return said
-
-
-def summed(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the differences of an area for a person to read: what only repeats itself, as one of them.
-
-    These are the collection's own sources, of which there are dozens, and firewall rules that differ in nothing but where from.
-    """
-    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for one in differences:
-        alike.setdefault((*_likeness(one["item"]), one["reason"], one["service"]), []).append(one)
-    return [{**some[0], **(_sum(some) if len(some) > 1 else {})} for some in alike.values()]
-
-
-def _likeness(item: str) -> tuple[str, str]:
-    """Return what an item shares with those that it is told with."""
-    rule = _RULE.fullmatch(item)
-    if rule:
-        return rule["before"], rule["after"]
-    return (host_tools.SOURCES_HOME if posixpath.dirname(item) == host_tools.SOURCES_HOME else item), ""
-
-
-def _sum(alike: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    rules = [rule for one in alike if (rule := _RULE.fullmatch(one["item"]))]
-    if rules:
-        return {"item": f"{rules[0]['before']}{', '.join(rule['source'] for rule in rules)}{rules[0]['after']}"}
-    return {"item": host_tools.SOURCES_HOME, "reason": f"{len(alike)} files of this collection's own: {alike[0]['reason']}"}
 
 
 def _paths(area: Mapping[str, Any], observed: Mapping[str, Any], held: Container[str]) -> list[Difference]:

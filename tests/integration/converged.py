@@ -14,7 +14,7 @@ from typing import Any
 
 import lab_hosts
 
-from ansible_collections.hearth.fleet.plugins.module_utils.plan import lines
+from ansible_collections.hearth.fleet.plugins.module_utils.plan import AREAS
 
 LOCALLY = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
@@ -43,7 +43,14 @@ def plans(directory: Path, limit: str) -> dict[str, dict[str, Any]]:
 
 
 def plan_lines(directory: Path, limit: str) -> dict[str, list[str]]:
-    """Return what differs on each host, as a person would read it."""
+    """Return what differs on each host, and what follows: a line for each, ``<area or action>: <item>: <reason>``."""
+
+    def lines(plan: dict[str, Any]) -> list[str]:
+        differences = [(area, one) for area in AREAS for one in plan[area]]
+        actions = [(prefix + one["action"], one) for prefix, key in (("", "rollout"), ("then ", "follows")) for one in plan[key]]
+        waits = [("waits", one) for key in ("staged", "waits") for one in plan[key]]
+        return [f"{what}: {one['item']}: {one['reason']}" for what, one in (*differences, *actions, *waits)]
+
     return {host: lines(plan) for host, plan in plans(directory, limit).items()}
 
 
