@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ def render(planned: Mapping[str, Any]) -> str:
 def summed(differences: Sequence[Difference]) -> list[dict[str, Any]]:
     """Return the differences of an area for a person to read: what only repeats itself, as one of them.
 
-    These are the collection's own sources, of which there are dozens, and firewall rules that differ in nothing but where from.
+    These are the collection's own programs, of which there are dozens, and firewall rules that differ in nothing but where from.
     """
     alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for one in differences:
@@ -50,14 +49,14 @@ def _likeness(item: str) -> tuple[str, str]:
     rule = _RULE.fullmatch(item)
     if rule:
         return rule["before"], rule["after"]
-    return (host_tools.SOURCES_HOME if posixpath.dirname(item) == host_tools.SOURCES_HOME else item), ""
+    return (host_tools.LIBRARY if f"{item}/".startswith(f"{host_tools.LIBRARY}/") else item), ""
 
 
 def _sum(alike: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     rules = [rule for one in alike if (rule := _RULE.fullmatch(one["item"]))]
     if rules:
         return {"item": f"{rules[0]['before']}{', '.join(rule['source'] for rule in rules)}{rules[0]['after']}"}
-    return {"item": f"{len(alike)} files of this collection's own in {host_tools.SOURCES_HOME}"}
+    return {"item": f"{len(alike)} files and directories of this collection's own in {host_tools.LIBRARY}"}
 
 
 def _by(differences: Iterable[Difference], key: str) -> list[tuple[str, list[Difference]]]:

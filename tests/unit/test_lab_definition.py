@@ -124,6 +124,12 @@ def test_a_suffix_must_be_part_of_names(suffix):
         program.load(DEFINITION, {"LAB_SUFFIX": suffix})
 
 
+def test_all_hosts_can_have_one_release():
+    assert {host.suite for host in program.load(DEFINITION, {"LAB_SUITE": "noble"}).hosts} == {"noble"}
+    with pytest.raises(program.LabError, match=r"LAB_SUITE 'focal' is no release that the lab knows\n→ it knows bookworm, trixie, noble"):
+        program.load(DEFINITION, {"LAB_SUITE": "focal"})
+
+
 def test_unknown_host_is_an_error_that_names_the_known_ones():
     with pytest.raises(program.LabError, match=r"no host 'relay9'\n→ it has: anchor1, relay1"):
         program.load(DEFINITION, {}).pick(["relay9"])
@@ -173,16 +179,24 @@ Components: main contrib
         pytest.param(["deb-src http://a.example/debian trixie main\n"], program.Mirrors().archive, program.Mirrors().security, id="sources-only"),
         pytest.param([DEB822.replace("deb\n", "deb\nEnabled: no\n")], program.Mirrors().archive, program.Mirrors().security, id="disabled"),
         pytest.param(
-            ["deb https://vendor.example/linux/debian bookworm stable\n", "deb http://ubuntu.example/ubuntu noble main\n"],
+            ["deb https://vendor.example/linux/debian bookworm stable\n"],
             program.Mirrors().archive,
             program.Mirrors().security,
-            id="vendor-and-ubuntu",
+            id="vendor",
         ),
         pytest.param([], program.Mirrors().archive, program.Mirrors().security, id="none"),
     ],
 )
 def test_archive_is_the_one_that_apt_uses(sources, archive, security):
     assert program.archive_mirrors(sources) == program.Mirrors(archive, security)
+
+
+def test_the_archive_of_ubuntu_is_the_one_that_apt_uses():
+    found = program.archive_mirrors(["deb http://ubuntu.example/ubuntu noble main restricted\n"])
+    assert found == program.Mirrors(ubuntu="http://ubuntu.example/ubuntu")
+    pockets = [line.split()[3] for line in found.sources("noble")]
+    assert pockets == ["noble", "noble-updates", "noble-security"]
+    assert all(str(program.UBUNTU_KEYRING) in line and " http://ubuntu.example/ubuntu " in line for line in found.sources("noble"))
 
 
 @pytest.mark.parametrize(

@@ -55,17 +55,18 @@ def test_long_lists_go_on_below_and_no_path_is_broken() -> None:
     assert " ".join(" ".join(lines).split()) == f"account does not exist: {', '.join(paths)}"
 
 
-def test_the_collection_s_own_sources_are_one_item() -> None:
+def test_the_collection_s_own_programs_are_one_item() -> None:
     home = host_tools.SOURCES_HOME
     of_units = [
-        difference("/usr/local/lib/hearth/stamp", "does not exist"),
+        difference("/usr/local/lib/hearth", "does not exist"),
         *(difference(f"{home}/{name}", "does not exist") for name in ("a.py", "b.py", "c.py")),
         difference(f"{home}/d.py", "content differs"),
+        difference("/usr/local/lib/hearthstone", "does not exist"),
     ]
     assert [f"{one['item']}: {one['reason']}" for one in plan_text.summed(of_units)] == [
-        "/usr/local/lib/hearth/stamp: does not exist",
-        f"3 files of this collection's own in {home}: does not exist",
+        "4 files and directories of this collection's own in /usr/local/lib/hearth: does not exist",
         f"{home}/d.py: content differs",
+        "/usr/local/lib/hearthstone: does not exist",
     ]
 
 
