@@ -136,6 +136,16 @@ lane-backups: artifacts
 	$(SECOND_LAB) tests/lab/lab reset anchor1 home1
 	$(SECOND_LAB) pytest $(OTHER_TESTS)
 
+UBUNTU_LAB := LAB_SUFFIX=-ubuntu LAB_SUITE=noble LAB_IPV4_PREFIX=10.77.4 LAB_IPV6_PREFIX=fd77:7e57:0:5
+.PHONY: integration-ubuntu
+integration-ubuntu: venv artifacts ## a fleet of Ubuntu hosts: converged, tampered with, verified; firewall, units and services (half an hour)
+	$(UBUNTU_LAB) tests/lab/lab up
+	$(UBUNTU_LAB) tests/lab/lab reset $(LAB_HOSTS)
+	$(UBUNTU_LAB) pytest $(FLEET_TESTS)
+	$(UBUNTU_LAB) tests/lab/lab reset relay1
+	$(UBUNTU_LAB) pytest $(RELAY_TESTS) -k relay1
+	$(UBUNTU_LAB) tests/lab/lab down
+
 .PHONY: integration-disaster
 integration-disaster: lab artifacts ## a host is lost, and comes back from its backup with its identity and its data
 	pytest tests/integration/test_disaster.py
