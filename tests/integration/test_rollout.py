@@ -332,10 +332,10 @@ def test_f40_a_restore_keeps_rollouts_of_its_service_out(home: Fleet) -> None:
     assert refused in hearthctl(f"status {NODE}", "home1")
     home.check_untouched(before)
     assert rollouts.state("home1") == transaction, "none has begun"
-    assert f"waits: {NODE}: {refused}" in flat(home.good(NEW, NEW_CONFIG, playbook="site.yml"))
+    assert f"waits {NODE}: {refused}" in flat(home.good(NEW, NEW_CONFIG, playbook="site.yml"))
     home.check_untouched(before)
     lab_hosts.shell("home1", f"systemctl stop {NODE}")  # as a restore does while it exchanges the data
-    assert f"waits: {NODE}: {refused}" in flat(home.good(NEW, NEW_CONFIG, playbook="site.yml"))
+    assert f"waits {NODE}: {refused}" in flat(home.good(NEW, NEW_CONFIG, playbook="site.yml"))
     assert rollouts.look("home1")["pid"] == 0
     assert rollouts.locked(["home1"]) == []
     assert not restore_step("discarded")["failed"]
@@ -366,7 +366,7 @@ def test_f40_a_rollout_keeps_site_yml_off_its_service(relay: Fleet, tmp_path: Pa
         after = rollouts.look("relay1")
         lab_hosts.shell("relay1", f"kill -CONT {engine}")
         controller.communicate(timeout=60)
-    assert re.search(rf"waits: {NODE}: transaction \S+ of \S+ has the service since .* \(in phase ", said)
+    assert re.search(rf"waits {NODE}: transaction \S+ of \S+ has the service since .* \(in phase ", said)
     assert (after, after["pid"]) == (before, 0)
     assert (controller.returncode, rollouts.look("relay1")["says"]) == (0, NEW)
 
