@@ -200,6 +200,18 @@ def test_an_object_in_chunks(moto: Server, bucket: str, tmp_path: Path, file: Pa
     assert (tmp_path / "copy").read_bytes() == content
 
 
+@pytest.mark.usefixtures("any_rclone")
+def test_f10_what_is_no_larger_than_a_request_may_be_is_one_for_every_rclone(
+    moto: Server, bucket: str, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Newer ones would copy files of 256 MiB in chunks; here, smaller ones already.
+    monkeypatch.setattr(object_store, "_KEPT_ENVIRONMENT", (*object_store._KEPT_ENVIRONMENT, "RCLONE_MULTI_THREAD_CUTOFF"))
+    monkeypatch.setenv("RCLONE_MULTI_THREAD_CUTOFF", "1M")
+    file.write_bytes(os.urandom(12 << 20))
+    assert store_of(moto, "writer", bucket, tmp_path).put(file, "v1/large")
+    assert "-" not in moto.client.head_object(Bucket=bucket, Key="v1/large")["ETag"], "the MD5 of all, and no number of chunks"
+
+
 # The rules by which the store expires backups
 
 FLEET = {
