@@ -15,7 +15,7 @@ import test_runbooks
 import yaml
 
 import service_reference
-from ansible_collections.hearth.fleet.plugins.module_utils import service_schema
+from ansible_collections.hearth.fleet.plugins.module_utils import plan, plan_text, service_schema, slices
 from ansible_collections.hearth.fleet.plugins.module_utils.errors import InventoryError, Mistake
 
 DOCS = joining.ROOT / "docs"
@@ -52,6 +52,14 @@ def inventory(directory: Path, *guides: str) -> Path:
     return directory
 
 
+def first_fleet(directory: Path, *more: str) -> Path:
+    """Return the inventory of the first fleet, with the service that another guide describes, and what ``more`` guides add to it."""
+    mine, described = inventory(directory / "fleet", "first-fleet.md", *more), inventory(directory / "services", "your-own-service.md")
+    catalogue = "group_vars/all/services.yml"
+    (mine / catalogue).write_text((described / catalogue).read_text())
+    return mine
+
+
 def test_a_third_partys_daemon_takes_less_than_thirty_lines_and_goes_through_the_join(tmp_path: Path) -> None:
     whole = blocks("your-own-service.md")[0]
     assert whole.path == EXAMPLE + "group_vars/all/services.yml"
@@ -71,11 +79,7 @@ def test_a_third_partys_daemon_takes_less_than_thirty_lines_and_goes_through_the
 
 
 def test_the_first_fleet_goes_through_the_join(tmp_path: Path) -> None:
-    services, fleet = tmp_path / "services", tmp_path / "fleet"
-    mine = inventory(fleet, "first-fleet.md")
-    catalogue = "group_vars/all/services.yml"
-    (mine / catalogue).write_text((inventory(services, "your-own-service.md") / catalogue).read_text())
-    specs = joining.join(mine)
+    specs = joining.join(first_fleet(tmp_path))
     assert {name: (spec["host"]["tier"], spec["host"]["offline"], list(spec["services"])) for name, spec in specs.items()} == {
         "relay1": ("tier1", "fail", ["ntfy"]),
         "relay2": ("tier1", "fail", ["ntfy"]),
@@ -87,12 +91,29 @@ def test_the_first_fleet_goes_through_the_join(tmp_path: Path) -> None:
     assert "host/web" not in {rule["owner"] for rule in specs["home1"]["firewall"]["rules"]}
 
 
+WITHOUT_UFW = {
+    "installed": False,
+    "enabled": False,
+    "boot": False,
+    "defaults": {"incoming": "", "outgoing": "", "routed": ""},
+    "ipv6": False,
+    "ipv6_kernel": True,
+    "logging": "",
+    "rules": {"ipv4": [], "ipv6": []},
+    "kernel": {"structure": [], "rules": []},
+}
+
+
+def test_the_plan_of_a_new_host_is_the_one_that_the_guide_shows(tmp_path: Path) -> None:
+    specs = joining.join(first_fleet(tmp_path))["relay1"]
+    wanted = {**specs, **slices.without_content(specs)}
+    # This machine has nothing of it either; only its firewall is its own.
+    observed = {**plan.look(wanted, controller_time=None, resolved=None), "firewall": WITHOUT_UFW}
+    assert f"{plan_text.render(plan.plan(wanted, observed))}\n" in test_runbooks.blocks("guides/first-fleet.md", "text")
+
+
 def test_the_overrides_of_the_upgrade_go_through_the_join(tmp_path: Path) -> None:
-    services, fleet = tmp_path / "services", tmp_path / "fleet"
-    mine = inventory(fleet, "first-fleet.md", "upgrade.md")
-    catalogue = "group_vars/all/services.yml"
-    (mine / catalogue).write_text((inventory(services, "your-own-service.md") / catalogue).read_text())
-    specs = joining.join(mine)
+    specs = joining.join(first_fleet(tmp_path, "upgrade.md"))
     assert [specs[name]["services"]["ntfy"]["rollout"]["batch"] for name in ("relay1", "relay2")] == ["50%", "50%"]
 
 
