@@ -87,6 +87,7 @@ def is_private_to_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -
 
 
 def is_loopback(source: str) -> bool:
+    """Return whether a source is an address or a network of the host itself; a word is none."""
     try:
         return ipaddress.ip_network(source, strict=False).is_loopback
     except ValueError:

@@ -93,4 +93,5 @@ def written_places(spec: Mapping[str, Any], path: str, *sections: str) -> list[t
 
 
 def home_place(spec: Mapping[str, Any], path: str) -> list[tuple[str, str]]:
+    """Return the home of the service's account with its inventory path; nothing where it cannot be read."""
     return [(f"{path}.account.home", home) for home in readable([value_at(spec, "account", "home")])]
